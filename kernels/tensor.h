@@ -20,7 +20,8 @@ typedef enum {
     CRIA_I64,
     CRIA_BOOL,
     CRIA_Q8_0, /* GGUF: groups of 32 along the last dim: f16 scale d, 32 x s8 q; value d * q */
-    CRIA_Q4_0, /* GGUF: groups of 32: f16 d, 16 bytes; value d * (q - 8); byte j holds elements j (low) and j+16 (high) */
+    CRIA_Q4_0, /* GGUF: groups of 32: f16 d, 16 bytes; value d * (q - 8); byte j holds elements j (low) and j+16 (high)
+                */
     CRIA_Q4_1, /* GGUF: groups of 32: f16 d, f16 m, 16 bytes; value d * q + m */
     CRIA_TYPE_COUNT
 } cria_type;

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "kernels/activation.h"
 #include "kernels/tensor.h"
 
 #include <stdbool.h>
@@ -15,28 +16,14 @@
 
 typedef enum { CRIA_FAMILY_OPT, CRIA_FAMILY_LLAMA } cria_family;
 
-/* Element-wise functions that configs name (transformers' ACT2FN). */
-typedef enum {
-    CRIA_ACT_NONE,
-    CRIA_ACT_RELU,
-    CRIA_ACT_GELU,      /* "gelu": exact, with erf */
-    CRIA_ACT_GELU_TANH, /* "gelu_new", "gelu_pytorch_tanh", "gelu_fast" (same formula) */
-    CRIA_ACT_SILU,      /* "silu", "swish" */
-    CRIA_ACT_QUICK_GELU,
-    CRIA_ACT_TANH,
-    CRIA_ACT_SIGMOID,
-    CRIA_ACT_RELU2, /* "relu2": relu(x)^2 */
-    CRIA_ACT_COUNT
-} cria_activation_name;
-
 typedef enum { CRIA_ROPE_NONE, CRIA_ROPE_DEFAULT, CRIA_ROPE_LINEAR, CRIA_ROPE_LLAMA3 } cria_rope_kind;
 
 typedef struct {
     cria_rope_kind kind;
     double theta;
-    double factor;                     /* linear, llama3 */
+    double factor;                            /* linear, llama3 */
     double low_freq_factor, high_freq_factor; /* llama3 */
-    int64_t original_max_positions;    /* llama3 */
+    int64_t original_max_positions;           /* llama3 */
 } cria_rope_config;
 
 typedef struct {
@@ -52,10 +39,10 @@ typedef struct {
     bool mlp_bias;       /* Llama */
     double norm_eps;
     /* OPT */
-    bool norm_before;      /* do_layer_norm_before; false for 350M */
-    bool norm_affine;      /* layer_norm_elementwise_affine */
-    bool final_norm;       /* norm_before and not _remove_final_layer_norm */
-    int64_t embed_dim;     /* word_embed_proj_dim; equal to hidden where there is no projection */
+    bool norm_before;        /* do_layer_norm_before; false for 350M */
+    bool norm_affine;        /* layer_norm_elementwise_affine */
+    bool final_norm;         /* norm_before and not _remove_final_layer_norm */
+    int64_t embed_dim;       /* word_embed_proj_dim; equal to hidden where there is no projection */
     int64_t position_offset; /* 2 for OPT */
     /* Llama */
     cria_rope_config rope;
@@ -63,7 +50,8 @@ typedef struct {
     int64_t bos, pad;
     int eos_count;
     int64_t eos[8];
-    bool rope_interleaved_rows; /* GGUF llama stores q and k rows permuted for pairwise rotation; the loader undoes it */
+    bool
+        rope_interleaved_rows; /* GGUF llama stores q and k rows permuted for pairwise rotation; the loader undoes it */
 } cria_model_config;
 
 /* Reads folder/config.json (and generation_config.json for eos ids if there is one). */

@@ -1,0 +1,63 @@
+/* Packed weights: a matrix [rows][cols] cut into panels of 16 rows that serve every batch size with one sequential
+ * stream.
+ *
+ * Panel p holds rows 16p .. 16p+15 (rows beyond the matrix are zero) and all columns, K padded with zeros:
+ *   CRIA_PANEL_F32   [cols][16] f32
+ *   CRIA_PANEL_BF16  [cols/2][16][2] bf16                            cols padded to 2
+ *   CRIA_PANEL_I8    16 f32 scales, then [cols/4][16][4] u8 = q+128  cols padded to 4; q in -127..127, value scale*q
+ *   CRIA_PANEL_Q8    per group of 32: 16 f16 d, [8][16][4] u8 = q+128                      value d*q
+ *   CRIA_PANEL_Q4    per group of 32: 16 f16 d, 16 f16 m, [4][16][4] bytes: the low nibble of byte (j,r,i) is column
+ *                    4j+i, the high nibble column 16+4j+i of row r                          value d*q + m, q in 0..15
+ * Quantised weights are unsigned and quantised activations signed, so that one u8 x s8 dot product serves all of them;
+ * the activations carry their sums, which takes off the +128 exactly. Q4_0 is held exactly with m = -8d, Q8_0 as it is.
+ *
+ * The value of an output element is accumulated over K in one fixed order whatever the batch size, so that a row's
+ * result never depends on its neighbours. Any thread may read packed panels; packing different panels at once is safe.
+ */
+#ifndef CRIA_KERNELS_PANELS_H
+#define CRIA_KERNELS_PANELS_H
+
+#include "kernels/tensor.h"
+
+#include <stdint.h>
+
+#define CRIA_PANEL_ROWS 16
+
+typedef enum {
+    CRIA_PANEL_F32,
+    CRIA_PANEL_BF16,
+    CRIA_PANEL_I8,
+    CRIA_PANEL_Q8,
+    CRIA_PANEL_Q4,
+    CRIA_PANEL_COUNT
+} cria_panel_type;
+
+typedef struct {
+    cria_panel_type type;
+    int64_t rows, cols;
+    const void *data; /* 64-byte aligned */
+} cria_panels;
+
+const char *cria_panel_type_name(cria_panel_type type); /* "f32", "bf16", "int8", "q8", "q4" */
+/* Bytes of one panel, and of all panels of a matrix; 0 on overflow. */
+size_t cria_panel_bytes(cria_panel_type type, int64_t cols);
+size_t cria_panels_bytes(cria_panel_type type, int64_t rows, int64_t cols);
+
+/* Packs one panel. source[r] points at the first element of the panel's row r in a dense row of `type` elements of
+ * `cols` columns (NULL: a row of zeros). Block types go into Q8/Q4 without rounding where they fit (Q8_0 -> Q8,
+ * Q4_0/Q4_1 -> Q4); everything else goes through f32 and is rounded to nearest (I8: scale = max|w|/127 per row; Q8: per
+ * group, d rounded to f16 first; Q4: d = (max-min)/15, m = min per group). `scratch`: 16 * round_up(cols, 32) floats.
+ */
+void cria_pack_panel(cria_panel_type panel_type, int64_t cols, cria_type type,
+                     const void *const source[CRIA_PANEL_ROWS], float *scratch, void *out);
+/* Reads columns [0, cols) of one row back as f32, exactly the values that the linear kernel multiplies. */
+void cria_panels_row(const cria_panels *panels, int64_t row, float *out);
+
+/* Activations prepared for a panel type, one self-contained row after the other, each 64-byte aligned:
+ *   F32: cols f32.  BF16: cols bf16 (nearest even).
+ *   I8:  round_up(cols, 64) s8; then f32 scale, i32 sum of the s8.                 scale = max|x|/127 of the token
+ *   Q8, Q4: groups*32 s8; then groups f32 scales; then groups i32 sums.            scale = max|x|/127 of the group
+ * Padding columns are zero. */
+size_t cria_prepared_row_bytes(cria_panel_type type, int64_t cols);
+
+#endif
