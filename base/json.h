@@ -1,8 +1,8 @@
 /* JSON: parsing through cJSON behind checks that cJSON does not make, and typed access whose errors name the key.
  *
  * The only module that includes cJSON. Values are read-only views into the parsed document. A document belongs to one
- * thread at a time. Every null member counts as absent, as OpenAI clients expect. Where a key stands twice, the last wins
- * (as Python's json does). */
+ * thread at a time. Every null member counts as absent, as OpenAI clients expect. Where a key stands twice, the last
+ * wins (as Python's json does). */
 #ifndef CRIA_BASE_JSON_H
 #define CRIA_BASE_JSON_H
 
@@ -42,7 +42,8 @@ const cria_json_value *cria_json_get(const cria_json_value *object, const char *
 /* Array or object children in order: for (v = cria_json_first(a); v; v = cria_json_next(v)). First is NULL if empty. */
 const cria_json_value *cria_json_first(const cria_json_value *container);
 const cria_json_value *cria_json_next(const cria_json_value *value);
-/* The key of an object's child (NUL-terminated; may be cut where the key itself holds U+0000). */
+/* The key of an object's child (NUL-terminated; U+0000 inside it stands as the two bytes C0 80). "" for an array's
+ * child. */
 const char *cria_json_key(const cria_json_value *value);
 size_t cria_json_size(const cria_json_value *container);
 
@@ -62,7 +63,7 @@ cria_status cria_json_get_double(const cria_json_value *object, const char *key,
 cria_status cria_json_get_bool(const cria_json_value *object, const char *key, bool fallback, bool *out,
                                cria_error *err);
 /* NUL inside the string is an error. The pointer lives as long as the document. */
-cria_status cria_json_get_string(const cria_json_value *object, const char *key, const char *fallback,
-                                 const char **out, cria_error *err);
+cria_status cria_json_get_string(const cria_json_value *object, const char *key, const char *fallback, const char **out,
+                                 cria_error *err);
 
 #endif

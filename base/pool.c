@@ -1,0 +1,231 @@
+/* Worker threads on futexes: every wait spins for a bounded time, then sleeps. */
+#include "base/pool.h"
+
+#include "base/clock.h"
+
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+enum {
+    CACHE_LINE = 128, /* two lines: the adjacent-line prefetcher pairs them */
+    SPIN_NS = 50000,
+    SPINS_PER_CLOCK = 32, /* how often a spinning thread looks at the value between two looks at the clock */
+    MOST_THREADS = 1024
+};
+
+/* A number that one thread raises and others wait for, on a cache line of its own. */
+typedef struct {
+    _Alignas(CACHE_LINE) atomic_uint value;
+    atomic_uint sleepers; /* lets the raising thread skip the system call while all waiters still spin */
+} event;
+
+struct cria_pool {
+    int threads;
+    uint64_t spin_ns;
+    cria_pool_job *job;
+    void *context;
+    atomic_bool stop;
+    pthread_t *handles;                             /* threads - 1 */
+    event start;                                    /* raised once for each job, and to stop */
+    event finish;                                   /* raised when the last worker has returned from the job */
+    event pass;                                     /* raised by the last worker to arrive at a barrier */
+    _Alignas(CACHE_LINE) atomic_int running;        /* workers that have not returned from the job */
+    _Alignas(CACHE_LINE) atomic_int arrived;        /* workers at the present barrier */
+    _Alignas(CACHE_LINE) atomic_int_fast64_t taken; /* items given out since the last barrier */
+};
+
+typedef struct {
+    cria_pool *pool;
+    int index;
+} worker_start;
+
+static inline void pause_cpu(void) {
+#if defined(__x86_64__)
+    _mm_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* Sets flush-to-zero and denormals-are-zero for this thread; returns the state to restore. */
+static uint64_t flush_denormals(void) {
+#if defined(__x86_64__)
+    unsigned state = _mm_getcsr();
+    _mm_setcsr(state | 0x8040);
+    return state;
+#elif defined(__aarch64__)
+    uint64_t state;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(state));
+    __asm__ volatile("msr fpcr, %0" : : "r"(state | (UINT64_C(1) << 24)));
+    return state;
+#else
+    return 0;
+#endif
+}
+
+static void restore_denormals(uint64_t state) {
+#if defined(__x86_64__)
+    _mm_setcsr((unsigned)state);
+#elif defined(__aarch64__)
+    __asm__ volatile("msr fpcr, %0" : : "r"(state));
+#else
+    (void)state;
+#endif
+}
+
+/* Returns once the value is no longer `old`. The order of the two sides makes a lost wake-up impossible: the waiter
+ * counts itself before the kernel compares the value, the raiser changes the value before it looks at the count. */
+static void event_wait(event *e, unsigned old, uint64_t spin_ns) {
+    if (spin_ns) {
+        uint64_t start = cria_clock_ns();
+        do {
+            for (int i = 0; i < SPINS_PER_CLOCK; i++) {
+                if (atomic_load_explicit(&e->value, memory_order_acquire) != old) return;
+                pause_cpu();
+            }
+        } while (cria_clock_ns() - start < spin_ns);
+    }
+    atomic_fetch_add(&e->sleepers, 1);
+    while (atomic_load(&e->value) == old) {
+        syscall(SYS_futex, &e->value, FUTEX_WAIT_PRIVATE, old, NULL, NULL, 0);
+    }
+    atomic_fetch_sub(&e->sleepers, 1);
+}
+
+static void event_raise(event *e) {
+    atomic_fetch_add(&e->value, 1);
+    if (atomic_load(&e->sleepers)) syscall(SYS_futex, &e->value, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+}
+
+static void *worker_main(void *argument) {
+    worker_start given = *(worker_start *)argument;
+    free(argument);
+    cria_pool *pool = given.pool;
+    flush_denormals();
+    /* Counted from 0, not read: a job may have been started before this thread came to life. */
+    for (unsigned jobs = 0;; jobs++) {
+        event_wait(&pool->start, jobs, pool->spin_ns);
+        if (atomic_load_explicit(&pool->stop, memory_order_relaxed)) return NULL;
+        cria_worker worker = {.pool = pool, .index = given.index, .count = pool->threads};
+        pool->job(&worker, pool->context);
+        if (atomic_fetch_sub(&pool->running, 1) == 1) event_raise(&pool->finish);
+    }
+}
+
+/* True if this process may run on as many processors as there are workers; otherwise spinning takes the processor from
+ * the very worker that is waited for. */
+static bool processors_suffice(int threads) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return true;
+    return CPU_COUNT(&set) >= threads;
+}
+
+/* Starts worker `index`. */
+static bool start_worker(cria_pool *pool, int index) {
+    worker_start *argument = malloc(sizeof *argument);
+    if (!argument) return false;
+    *argument = (worker_start){.pool = pool, .index = index};
+    if (pthread_create(&pool->handles[index - 1], NULL, worker_main, argument) != 0) {
+        free(argument);
+        return false;
+    }
+    return true;
+}
+
+/* Ends workers 1 .. started and frees everything. */
+static void stop_and_free(cria_pool *pool, int started) {
+    atomic_store_explicit(&pool->stop, true, memory_order_relaxed);
+    event_raise(&pool->start);
+    for (int i = 0; i < started; i++) pthread_join(pool->handles[i], NULL);
+    free(pool->handles);
+    free(pool);
+}
+
+cria_status cria_pool_create(int threads, cria_pool **out, cria_error *err) {
+    *out = NULL;
+    if (threads < 1 || threads > MOST_THREADS) {
+        return cria_fail(err, CRIA_ERR_ARGUMENT, "threads must be between 1 and %d, but is %d", MOST_THREADS, threads);
+    }
+    cria_pool *pool = aligned_alloc(CACHE_LINE, sizeof *pool);
+    if (!pool) return cria_fail(err, CRIA_ERR_MEMORY, "out of memory for a pool of %d threads", threads);
+    memset(pool, 0, sizeof *pool);
+    pool->threads = threads;
+    pool->spin_ns = processors_suffice(threads) ? SPIN_NS : 0;
+    pool->handles = calloc((size_t)threads, sizeof *pool->handles);
+    if (!pool->handles) {
+        free(pool);
+        return cria_fail(err, CRIA_ERR_MEMORY, "out of memory for a pool of %d threads", threads);
+    }
+    /* Workers inherit the mask: signals are for the threads of main. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int started = 0;
+    while (started < threads - 1 && start_worker(pool, started + 1)) started++;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (started < threads - 1) {
+        stop_and_free(pool, started);
+        return cria_fail(err, CRIA_ERR_MEMORY, "could start only %d of %d threads", started + 1, threads);
+    }
+    *out = pool;
+    return CRIA_OK;
+}
+
+void cria_pool_destroy(cria_pool *pool) {
+    if (pool) stop_and_free(pool, pool->threads - 1);
+}
+
+int cria_pool_threads(const cria_pool *pool) {
+    return pool->threads;
+}
+
+void cria_pool_run(cria_pool *pool, cria_pool_job *job, void *context) {
+    uint64_t state = flush_denormals();
+    unsigned finished = atomic_load_explicit(&pool->finish.value, memory_order_relaxed);
+    pool->job = job;
+    pool->context = context;
+    atomic_store_explicit(&pool->taken, 0, memory_order_relaxed);
+    atomic_store_explicit(&pool->running, pool->threads - 1, memory_order_relaxed);
+    if (pool->threads > 1) event_raise(&pool->start);
+    cria_worker worker = {.pool = pool, .index = 0, .count = pool->threads};
+    job(&worker, context);
+    if (pool->threads > 1) event_wait(&pool->finish, finished, pool->spin_ns);
+    restore_denormals(state);
+}
+
+void cria_worker_barrier(cria_worker *worker) {
+    cria_pool *pool = worker->pool;
+    worker->sections++;
+    /* Read before arriving: from then on the last one may raise it. */
+    unsigned passed = atomic_load_explicit(&pool->pass.value, memory_order_relaxed);
+    if (atomic_fetch_add(&pool->arrived, 1) + 1 < worker->count) {
+        event_wait(&pool->pass, passed, pool->spin_ns);
+        return;
+    }
+    /* Everyone else waits, so that plain resets cannot be seen half done. */
+    atomic_store_explicit(&pool->arrived, 0, memory_order_relaxed);
+    atomic_store_explicit(&pool->taken, 0, memory_order_relaxed);
+    if (worker->count > 1) event_raise(&pool->pass);
+}
+
+bool cria_worker_take(cria_worker *worker, int64_t total, int64_t chunk, int64_t *begin, int64_t *end) {
+    cria_pool *pool = worker->pool;
+    if (chunk < 1) chunk = 1;
+    if (chunk > total) chunk = total; /* so that the counter passes the total by at most one total for each worker */
+    if (atomic_load_explicit(&pool->taken, memory_order_relaxed) >= total) return false;
+    *begin = atomic_fetch_add_explicit(&pool->taken, chunk, memory_order_relaxed);
+    if (*begin >= total) return false;
+    *end = chunk < total - *begin ? *begin + chunk : total;
+    return true;
+}
