@@ -1,0 +1,233 @@
+/* The pool: every item done once, barriers that order memory, denormals, idleness. */
+#include "base/pool.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static const int thread_counts[] = {1, 2, 4, 7};
+enum { THREAD_COUNTS = sizeof thread_counts / sizeof *thread_counts };
+
+static cria_pool *make_pool(int threads) {
+    cria_pool *pool;
+    cria_error err;
+    if (cria_pool_create(threads, &pool, &err) != CRIA_OK) fail_msg("%s", err.message);
+    assert_int_equal(cria_pool_threads(pool), threads);
+    return pool;
+}
+
+enum { SECTIONS = 300, ITEMS = 97 };
+
+typedef struct {
+    int threads;
+    unsigned char hits[SECTIONS][ITEMS]; /* plain memory: a sanitizer sees it if a barrier does not order it */
+    int64_t sums[8];
+    bool wrong;
+} section_job;
+
+/* In each section every worker takes items and, behind the barrier, checks what all of them did. */
+static void run_sections(cria_worker *worker, void *context) {
+    section_job *job = context;
+    if (worker->count != job->threads || worker->index < 0 || worker->index >= worker->count) job->wrong = true;
+    for (int s = 0; s < SECTIONS; s++) {
+        int64_t begin, end, chunk = 1 + s % 7;
+        while (cria_worker_take(worker, ITEMS, chunk, &begin, &end)) {
+            if (end - begin > chunk || end > ITEMS) abort();
+            for (int64_t i = begin; i < end; i++) job->hits[s][i]++;
+        }
+        cria_worker_barrier(worker);
+        for (int i = worker->index; i < ITEMS; i += worker->count) {
+            if (job->hits[s][i] != 1) abort();
+        }
+        job->sums[worker->index] = s;
+        cria_worker_barrier(worker);
+        for (int i = 0; i < worker->count; i++) {
+            if (job->sums[i] != s) abort();
+        }
+        cria_worker_barrier(worker);
+    }
+    if (worker->sections != 3 * SECTIONS) abort();
+}
+
+static void every_item_of_every_section_is_done_once_and_seen_by_all(void **state) {
+    (void)state;
+    for (int t = 0; t < THREAD_COUNTS; t++) {
+        cria_pool *pool = make_pool(thread_counts[t]);
+        section_job *job = malloc(sizeof *job);
+        assert_non_null(job);
+        for (int round = 0; round < 3; round++) {
+            memset(job, 0, sizeof *job);
+            job->threads = thread_counts[t];
+            cria_pool_run(pool, run_sections, job);
+            assert_false(job->wrong);
+        }
+        free(job);
+        cria_pool_destroy(pool);
+    }
+}
+
+static void count_one(cria_worker *worker, void *context) {
+    ((int64_t *)context)[worker->index * 16]++;
+}
+
+static void short_jobs_run_on_every_worker_each_time(void **state) {
+    (void)state;
+    for (int t = 0; t < THREAD_COUNTS; t++) {
+        cria_pool *pool = make_pool(thread_counts[t]);
+        int64_t counts[8 * 16] = {0};
+        for (int run = 1; run <= 500; run++) {
+            cria_pool_run(pool, count_one, counts);
+            for (int i = 0; i < thread_counts[t]; i++) assert_int_equal(counts[i * 16], run);
+        }
+        cria_pool_destroy(pool);
+    }
+}
+
+/* Takes from counts that are 0, smaller than the chunk, and as large as can be. */
+static void take_edges(cria_worker *worker, void *context) {
+    int64_t *covered = (int64_t *)context + worker->index * 16, begin, end;
+    if (cria_worker_take(worker, 0, 4, &begin, &end)) abort();
+    cria_worker_barrier(worker);
+    while (cria_worker_take(worker, 3, 1000, &begin, &end)) covered[0] += end - begin;
+    cria_worker_barrier(worker);
+    while (cria_worker_take(worker, INT64_MAX / 64, INT64_MAX, &begin, &end)) covered[1] += end - begin;
+    cria_worker_barrier(worker);
+    while (cria_worker_take(worker, 10, 0, &begin, &end)) covered[2] += end - begin; /* at least one at a time */
+}
+
+static void chunks_cover_exactly_the_total(void **state) {
+    (void)state;
+    for (int t = 0; t < THREAD_COUNTS; t++) {
+        cria_pool *pool = make_pool(thread_counts[t]);
+        int64_t covered[8 * 16] = {0};
+        cria_pool_run(pool, take_edges, covered);
+        int64_t sums[3] = {0};
+        for (int i = 0; i < thread_counts[t]; i++) {
+            for (int k = 0; k < 3; k++) sums[k] += covered[i * 16 + k];
+        }
+        assert_int_equal(sums[0], 3);
+        assert_int_equal(sums[1], INT64_MAX / 64);
+        assert_int_equal(sums[2], 10);
+        cria_pool_destroy(pool);
+    }
+}
+
+/* Sleeps longer than the others spin, so that they must be woken. */
+static void dawdle(cria_worker *worker, void *context) {
+    int64_t *passed = context;
+    for (int turn = 0; turn < 2 * worker->count; turn++) {
+        if (turn % worker->count == worker->index) usleep(1000);
+        cria_worker_barrier(worker);
+    }
+    passed[worker->index * 16]++;
+}
+
+static void workers_that_fell_asleep_at_a_barrier_are_woken(void **state) {
+    (void)state;
+    for (int t = 0; t < THREAD_COUNTS; t++) {
+        cria_pool *pool = make_pool(thread_counts[t]);
+        int64_t passed[8 * 16] = {0};
+        for (int run = 0; run < 3; run++) {
+            usleep(1000); /* asleep between jobs, too */
+            cria_pool_run(pool, dawdle, passed);
+        }
+        for (int i = 0; i < thread_counts[t]; i++) assert_int_equal(passed[i * 16], 3);
+        cria_pool_destroy(pool);
+    }
+}
+
+/* What a subnormal operand and a subnormal result become here: both 0 with FTZ and DAZ. */
+static double subnormal_sum(void) {
+    volatile double smallest_normal = 0x1p-1022, subnormal = 0x1p-1060;
+    return smallest_normal * 0.5 + subnormal * 0x1p100;
+}
+
+static void store_subnormal_sum(cria_worker *worker, void *context) {
+    ((double *)context)[worker->index] = subnormal_sum();
+}
+
+static void denormals_are_flushed_inside_jobs_only(void **state) {
+    (void)state;
+#if defined(__x86_64__) || defined(__aarch64__)
+    cria_pool *pool = make_pool(4);
+    double sums[4] = {1, 1, 1, 1};
+    assert_true(subnormal_sum() > 0);
+    cria_pool_run(pool, store_subnormal_sum, sums);
+    assert_true(subnormal_sum() > 0);
+    for (int i = 0; i < 4; i++) assert_true(sums[i] == 0);
+    cria_pool_destroy(pool);
+#else
+    skip();
+#endif
+}
+
+static double cpu_seconds(void) {
+    struct timespec used;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    return (double)used.tv_sec + (double)used.tv_nsec * 1e-9;
+}
+
+static void wait_long_on_worker_zero(cria_worker *worker, void *context) {
+    (void)context;
+    if (worker->index == 0) usleep(200000);
+    cria_worker_barrier(worker);
+}
+
+static void waiting_workers_use_no_processor(void **state) {
+    (void)state;
+    cria_pool *pool = make_pool(4);
+    int64_t counts[8 * 16] = {0};
+    cria_pool_run(pool, count_one, counts);
+    double before = cpu_seconds();
+    usleep(200000);
+    cria_pool_run(pool, wait_long_on_worker_zero, NULL);
+    /* Three spinning workers would use 1.2 s (0.8 s of two processors). */
+    assert_true(cpu_seconds() - before < 0.1);
+    cria_pool_destroy(pool);
+}
+
+static void pools_are_independent(void **state) {
+    (void)state;
+    cria_pool *first = make_pool(2), *second = make_pool(3);
+    int64_t counts[2][8 * 16] = {{0}};
+    for (int run = 0; run < 100; run++) {
+        cria_pool_run(first, count_one, counts[0]);
+        cria_pool_run(second, count_one, counts[1]);
+    }
+    assert_int_equal(counts[0][16], 100);
+    assert_int_equal(counts[1][32], 100);
+    cria_pool_destroy(first);
+    cria_pool_destroy(second);
+}
+
+static void thread_counts_out_of_range_are_refused(void **state) {
+    (void)state;
+    cria_pool *pool;
+    cria_error err;
+    assert_int_equal(cria_pool_create(0, &pool, &err), CRIA_ERR_ARGUMENT);
+    assert_null(pool);
+    assert_int_equal(cria_pool_create(1025, &pool, &err), CRIA_ERR_ARGUMENT);
+    assert_string_equal(err.message, "threads must be between 1 and 1024, but is 1025");
+    cria_pool_destroy(NULL);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_item_of_every_section_is_done_once_and_seen_by_all),
+        cmocka_unit_test(short_jobs_run_on_every_worker_each_time),
+        cmocka_unit_test(chunks_cover_exactly_the_total),
+        cmocka_unit_test(workers_that_fell_asleep_at_a_barrier_are_woken),
+        cmocka_unit_test(denormals_are_flushed_inside_jobs_only),
+        cmocka_unit_test(waiting_workers_use_no_processor),
+        cmocka_unit_test(pools_are_independent),
+        cmocka_unit_test(thread_counts_out_of_range_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
