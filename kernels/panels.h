@@ -6,6 +6,7 @@
  *   CRIA_PANEL_BF16  [cols/2][16][2] bf16                            cols padded to 2
  *   CRIA_PANEL_I8    16 f32 scales, then [cols/4][16][4] u8 = q+128  cols padded to 4; q in -127..127, value scale*q
  *   CRIA_PANEL_Q8    per group of 32: 16 f16 d, [8][16][4] u8 = q+128                      value d*q
+ *                    (a panel is padded to 64 bytes)
  *   CRIA_PANEL_Q4    per group of 32: 16 f16 d, 16 f16 m, [4][16][4] bytes: the low nibble of byte (j,r,i) is column
  *                    4j+i, the high nibble column 16+4j+i of row r                          value d*q + m, q in 0..15
  * Quantised weights are unsigned and quantised activations signed, so that one u8 x s8 dot product serves all of them;
@@ -52,12 +53,16 @@ void cria_pack_panel(cria_panel_type panel_type, int64_t cols, cria_type type,
                      const void *const source[CRIA_PANEL_ROWS], float *scratch, void *out);
 /* Reads columns [0, cols) of one row back as f32, exactly the values that the linear kernel multiplies. */
 void cria_panels_row(const cria_panels *panels, int64_t row, float *out);
+/* Only columns [first, first + count). */
+void cria_panels_row_part(const cria_panels *panels, int64_t row, int64_t first, int64_t count, float *out);
 
 /* Activations prepared for a panel type, one self-contained row after the other, each 64-byte aligned:
  *   F32: cols f32.  BF16: cols bf16 (nearest even).
- *   I8:  round_up(cols, 64) s8; then f32 scale, i32 sum of the s8.                 scale = max|x|/127 of the token
- *   Q8, Q4: groups*32 s8; then groups f32 scales; then groups i32 sums.            scale = max|x|/127 of the group
- * Padding columns are zero. */
+ *   I8:  round_up(cols, 64) s8; then f32 scale, i32 -128 * sum of the s8.       scale = max|x|/127 of the token
+ *   Q8:  groups*32 s8; then groups f32 scales; then groups i32 -128 * sum.      scale = max|x|/127 of the group
+ *   Q4:  groups*32 s8; then groups f32 scales; then groups f32 scale * sum.     scale = max|x|/127 of the group
+ * The sums take off the +128 of the weights, or bring in their minimum. Everything after the columns is zero; a row is
+ * an odd number of cache lines long. A token (group) that holds infinity or NaN gets the scale NaN. */
 size_t cria_prepared_row_bytes(cria_panel_type type, int64_t cols);
 
 #endif

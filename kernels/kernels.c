@@ -1,0 +1,65 @@
+/* The operator table: names, what this CPU can do, and which overlays follow from it. */
+#include "kernels/kernels.h"
+
+#include "kernels/cpu/cpu.h"
+#include "kernels/ref/ref.h"
+
+#include <string.h>
+
+const char *cria_kernel_name(cria_kernel_id id) {
+    static const char *const names[CRIA_KERNEL_COUNT] = {
+#define X(name) #name,
+        CRIA_KERNEL_LIST(X)
+#undef X
+    };
+    return (unsigned)id < CRIA_KERNEL_COUNT ? names[id] : "unknown";
+}
+
+static const char *const ISA_NAMES[] = {"ref", "avx2", "avx512", "avx512vnni", "avx512bf16"};
+
+cria_isa cria_isa_best(void) {
+    cria_isa best = CRIA_ISA_REF;
+#if defined(__x86_64__)
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("bmi2")) {
+        return best;
+    }
+    best = CRIA_ISA_AVX2;
+    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
+        !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512dq") ||
+        !__builtin_cpu_supports("avx512cd")) {
+        return best;
+    }
+    best = CRIA_ISA_AVX512;
+    if (!__builtin_cpu_supports("avx512vnni")) return best;
+    best = CRIA_ISA_AVX512_VNNI;
+    if (__builtin_cpu_supports("avx512bf16")) best = CRIA_ISA_AVX512_BF16;
+#endif
+    return best;
+}
+
+cria_status cria_isa_from_name(const char *name, cria_isa *out, cria_error *err) {
+    cria_isa best = cria_isa_best();
+    if (strcmp(name, "auto") == 0) {
+        *out = best;
+        return CRIA_OK;
+    }
+    for (int isa = CRIA_ISA_REF; isa <= CRIA_ISA_AVX512_BF16; isa++) {
+        if (strcmp(name, ISA_NAMES[isa]) != 0) continue;
+        if (isa > (int)best) {
+            return cria_fail(err, CRIA_ERR_UNSUPPORTED, "this CPU has no %s; its best is %s", name, ISA_NAMES[best]);
+        }
+        *out = (cria_isa)isa;
+        return CRIA_OK;
+    }
+    return cria_fail(err, CRIA_ERR_ARGUMENT,
+                     "'%s' is no instruction set; it is one of auto, ref, avx2, avx512, avx512vnni, avx512bf16", name);
+}
+
+void cria_kernels_select(cria_isa isa, cria_kernels *out) {
+    *out = (cria_kernels){
+        .name = ISA_NAMES[isa],
+        .embed = cria_ref_embed,
+        .prepare = cria_ref_prepare,
+        .linear = cria_ref_linear,
+    };
+}
