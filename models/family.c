@@ -6,8 +6,12 @@ cria_status cria_model_graph(const cria_model_config *config, cria_graph **out, 
     cria_graph *graph = cria_graph_create(config->architecture, (int)config->layers);
     if (!graph) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for the graph");
     switch (config->family) {
-    case CRIA_FAMILY_OPT: cria_opt_build(config, graph); break;
-    case CRIA_FAMILY_LLAMA: cria_llama_build(config, graph, &built); break;
+    case CRIA_FAMILY_OPT:
+        cria_opt_build(config, graph);
+        break;
+    case CRIA_FAMILY_LLAMA:
+        cria_llama_build(config, graph, &built);
+        break;
     }
     if (built.status != CRIA_OK || cria_graph_check(graph, &built) != CRIA_OK) {
         cria_graph_destroy(graph);

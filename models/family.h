@@ -5,7 +5,8 @@
 #include "models/config.h"
 #include "parallel/graph/graph.h"
 
-/* Builds the graph of a configuration; parameter names are those of the Hugging Face checkpoint. The caller destroys it. */
+/* Builds the graph of a configuration; parameter names are those of the Hugging Face checkpoint. The caller destroys
+ * it. */
 cria_status cria_model_graph(const cria_model_config *config, cria_graph **out, cria_error *err);
 
 /* The builders behind it. `graph` is empty. */

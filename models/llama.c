@@ -81,16 +81,19 @@ static cria_status set_rope(const cria_model_config *config, cria_graph *graph, 
     const cria_rope_config *rope = &config->rope;
     double frequency[512];
     int half = (int)(config->head_dim / 2);
-    if (half > 512) return cria_fail(err, CRIA_ERR_UNSUPPORTED, "head_dim %lld is over 1024", (long long)config->head_dim);
+    if (half > 512)
+        return cria_fail(err, CRIA_ERR_UNSUPPORTED, "head_dim %lld is over 1024", (long long)config->head_dim);
     for (int i = 0; i < half; i++) {
         double f = pow(rope->theta, -2.0 * i / (double)config->head_dim);
         if (rope->kind == CRIA_ROPE_LINEAR) f /= rope->factor;
         if (rope->kind == CRIA_ROPE_LLAMA3) {
             double wavelength = 2 * 3.14159265358979323846 / f, original = (double)rope->original_max_positions;
-            double smooth = (original / wavelength - rope->low_freq_factor) /
-                            (rope->high_freq_factor - rope->low_freq_factor);
-            if (wavelength > original / rope->low_freq_factor) f /= rope->factor;
-            else if (wavelength >= original / rope->high_freq_factor) f = (1 - smooth) * f / rope->factor + smooth * f;
+            double smooth =
+                (original / wavelength - rope->low_freq_factor) / (rope->high_freq_factor - rope->low_freq_factor);
+            if (wavelength > original / rope->low_freq_factor)
+                f /= rope->factor;
+            else if (wavelength >= original / rope->high_freq_factor)
+                f = (1 - smooth) * f / rope->factor + smooth * f;
         }
         frequency[i] = f;
     }
@@ -111,7 +114,8 @@ void cria_llama_build(const cria_model_config *config, cria_graph *graph, cria_e
     cria_dim vocab = {CRIA_DIM_VOCAB, config->vocab}, position = {CRIA_DIM_POSITION, config->max_positions};
     int ids = cria_graph_input(graph, "token_ids", b.token);
     b.rope_table = cria_graph_param(graph, CRIA_PARAM_ROPE_TABLE, 2, (cria_dim[]){position, b.head_dim}, "rope table");
-    int table = cria_graph_param(graph, CRIA_PARAM_PLAIN, 2, (cria_dim[]){vocab, b.hidden}, "model.embed_tokens.weight");
+    int table =
+        cria_graph_param(graph, CRIA_PARAM_PLAIN, 2, (cria_dim[]){vocab, b.hidden}, "model.embed_tokens.weight");
     cria_op op = {.kind = CRIA_OP_EMBED, .layer = -1, .input = {ids, table}};
     int x = cria_graph_add(graph, op, "token embedding");
     for (b.layer = 0; b.layer < config->layers; b.layer++) x = add_layer(&b, x);

@@ -1,4 +1,5 @@
-/* The OPT family as a graph (Zhang et al. 2022; transformers' OPTForCausalLM): 125M to 175B, 350M and Galactica included. */
+/* The OPT family as a graph (Zhang et al. 2022; transformers' OPTForCausalLM): 125M to 175B, 350M and Galactica
+ * included. */
 #include "models/family.h"
 
 #include <math.h>
@@ -94,18 +95,21 @@ void cria_opt_build(const cria_model_config *config, cria_graph *graph) {
     cria_dim position = {CRIA_DIM_POSITION, config->max_positions + config->position_offset};
 
     int ids = cria_graph_input(graph, "token_ids", b.token), positions = cria_graph_input(graph, "positions", b.token);
-    int table = cria_graph_param(graph, CRIA_PARAM_PLAIN, 2, (cria_dim[]){vocab, embed}, "model.decoder.embed_tokens.weight");
+    int table =
+        cria_graph_param(graph, CRIA_PARAM_PLAIN, 2, (cria_dim[]){vocab, embed}, "model.decoder.embed_tokens.weight");
     cria_op op = {.kind = CRIA_OP_EMBED, .layer = -1, .input = {ids, table}};
     int x = cria_graph_add(graph, op, "token embedding");
     if (projected) x = add_linear(&b, x, 1, 2, (cria_dim[]){b.hidden, embed}, false, "model.decoder.project_in");
     int rows = cria_graph_param(graph, CRIA_PARAM_PLAIN, 2, (cria_dim[]){position, b.hidden},
                                 "model.decoder.embed_positions.weight");
-    op = (cria_op){.kind = CRIA_OP_EMBED, .layer = -1, .input = {positions, rows}, .row_offset = config->position_offset};
+    op = (cria_op){
+        .kind = CRIA_OP_EMBED, .layer = -1, .input = {positions, rows}, .row_offset = config->position_offset};
     int p = cria_graph_add(graph, op, "position embedding");
     x = add_pair(&b, CRIA_OP_ADD, x, p, "embedding");
     for (b.layer = 0; b.layer < config->layers; b.layer++) x = add_layer(&b, x);
 
-    /* The head works on the rows that need logits only; norms and projections are per row, so gathering first is exact. */
+    /* The head works on the rows that need logits only; norms and projections are per row, so gathering first is exact.
+     */
     op = (cria_op){.kind = CRIA_OP_GATHER, .layer = b.layer, .input = {x}};
     x = cria_graph_add(graph, op, "logits rows");
     if (config->final_norm) x = add_norm(&b, x, "model.decoder.final_layer_norm");

@@ -1,9 +1,9 @@
 /* Graph: a model written once, for one device, as operators over named tensors with named dims.
  *
  * Everything else is derived from it: the planner reads dims and costs, the lowering makes a rank's program. Built by
- * models/ on the start-up thread, immutable afterwards. Operators stand in execution order (every input is made before it
- * is used). A dim that operands of an operator share by name is the same index: a linear layer contracts the dims that its
- * input and its weight have in common, so legal shardings follow from the names (parallel/graph/ops.c). */
+ * models/ on the start-up thread, immutable afterwards. Operators stand in execution order (every input is made before
+ * it is used). A dim that operands of an operator share by name is the same index: a linear layer contracts the dims
+ * that its input and its weight have in common, so legal shardings follow from the names (parallel/graph/ops.c). */
 #ifndef CRIA_PARALLEL_GRAPH_GRAPH_H
 #define CRIA_PARALLEL_GRAPH_GRAPH_H
 
@@ -72,7 +72,7 @@ typedef enum {
 
 typedef struct {
     cria_op_kind kind;
-    int layer; /* -1 before the first, `layers` after the last */
+    int layer;                  /* -1 before the first, `layers` after the last */
     int input[CRIA_MAX_INPUTS]; /* tensor ids; CRIA_NO_TENSOR where an optional one is absent */
     int output;
     /* Attributes; each is used by the kinds that name it above. */
@@ -96,8 +96,8 @@ const double *cria_graph_rope(const cria_graph *graph, int *count);
 /* Adding tensors and operators. A failure (shapes that do not fit, out of memory) is remembered: further calls return
  * CRIA_NO_TENSOR and cria_graph_check reports the first one, so that builders read as a list of layers. */
 int cria_graph_input(cria_graph *graph, const char *name, cria_dim dim);
-int cria_graph_param(cria_graph *graph, cria_param_kind kind, int dims, const cria_dim *dim, const char *name_format, ...)
-    __attribute__((format(printf, 5, 6)));
+int cria_graph_param(cria_graph *graph, cria_param_kind kind, int dims, const cria_dim *dim, const char *name_format,
+                     ...) __attribute__((format(printf, 5, 6)));
 /* Infers the output's dims by the operator's shape rule; `op->output` is ignored. Returns the output tensor. */
 int cria_graph_add(cria_graph *graph, cria_op op, const char *name_format, ...) __attribute__((format(printf, 3, 4)));
 cria_status cria_graph_check(const cria_graph *graph, cria_error *err);

@@ -50,7 +50,8 @@ static bool infer_norm(const cria_graph *graph, const cria_op *op, cria_tensor *
     return true;
 }
 
-/* x[token, in...], w[out..., in...] -> [token, out...]: the trailing dims of the weight are those of x after the first. */
+/* x[token, in...], w[out..., in...] -> [token, out...]: the trailing dims of the weight are those of x after the first.
+ */
 static bool infer_linear(const cria_graph *graph, const cria_op *op, cria_tensor *out) {
     const cria_tensor *x = in(graph, op, 0), *w = in(graph, op, 1), *bias = in(graph, op, 2);
     int contracted = x->dims - 1, kept = w->dims - contracted;
@@ -119,7 +120,7 @@ const cria_op_info *cria_op_info_of(cria_op_kind kind) {
 }
 
 const char *cria_dim_to_name(cria_dim_name name) {
-    static const char *const names[CRIA_DIM_COUNT] = {"token",    "row", "hidden", "embed",   "head", "kv_head",
-                                                      "head_dim", "ffn", "vocab",  "position"};
+    static const char *const names[CRIA_DIM_COUNT] = {"token",   "row",      "hidden", "embed", "head",
+                                                      "kv_head", "head_dim", "ffn",    "vocab", "position"};
     return names[name];
 }

@@ -31,6 +31,11 @@ int64_t cria_buffers_place(cria_buffers *buffers, int64_t bytes, int now, int la
     return at;
 }
 
+void cria_buffers_extend(cria_buffers *buffers, int64_t offset, int last) {
+    for (int i = 0; i < buffers->count; i++)
+        if (buffers->live[i].offset == offset && buffers->live[i].last < last) buffers->live[i].last = last;
+}
+
 void cria_buffers_deinit(cria_buffers *buffers) {
     free(buffers->live);
 }

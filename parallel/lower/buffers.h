@@ -19,6 +19,8 @@ typedef struct {
 /* A 64-byte aligned place for a value made at operator `now` and last read at `last`; -1 when memory is out. First fit
  * among the gaps between values that are still read at or after `now`. */
 int64_t cria_buffers_place(cria_buffers *buffers, int64_t bytes, int now, int last);
+/* The value at `offset` is read until operator `last` too (it was updated in place and has a new name). */
+void cria_buffers_extend(cria_buffers *buffers, int64_t offset, int last);
 void cria_buffers_deinit(cria_buffers *buffers);
 
 #endif

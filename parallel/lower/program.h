@@ -32,8 +32,8 @@ typedef struct {
 } cria_operand;
 
 /* Operands by kernel: in order of the kernel's arguments struct. embed: ids, table, out. norm: in, weight, bias, out.
- * prepare: in, out. linear: in (prepared), weight, bias, residual, out. glu: gate, up, out. rope: x, table. kv_store: kv,
- * k, v. attention: kv, q, out. gather: in, out. sample: logits. */
+ * prepare: in, out. linear: in (prepared), weight, bias, residual, out. glu: gate, up, out. rope: x, table. kv_store:
+ * kv, k, v. attention: kv, q, out. gather: in, out. sample: logits. */
 typedef struct {
     cria_kernel_id kernel;
     cria_phase phase;

@@ -1,0 +1,356 @@
+/* The executor of one rank: all workers walk the program together, a barrier after every kernel call. */
+#include "parallel/execute/executor.h"
+
+#include "base/clock.h"
+#include "parallel/execute/load.h"
+#include "parallel/execute/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct cria_executor {
+    const cria_graph *graph;
+    const cria_program *program;
+    const cria_kernels *kernels;
+    cria_pool *pool;
+    cria_executor_options options;
+    cria_memory weights, kv, workspace, scratch;
+    cria_panels *panels;      /* by weight index; vectors have only data */
+    cria_kv_layer *kv_layers; /* by KV index */
+    cria_logits_sink *sink;
+    void *sink_context;
+    bool profiling;
+    double *seconds;
+};
+
+/* One step as the workers see it. */
+typedef struct {
+    cria_executor *executor;
+    const cria_batch *batch;
+    cria_batch_result *result;
+    int64_t first_row, rows; /* the head's chunk */
+} step;
+
+int64_t cria_executor_kv_bytes(const cria_program *program, cria_type kv_type, int64_t block_tokens, int64_t blocks) {
+    int64_t total = 0;
+    for (int i = 0; i < program->kv_count; i++)
+        total += (int64_t)cria_kv_block_bytes(kv_type, block_tokens, program->kv[i].kv_heads, program->kv[i].head_dim) *
+                 blocks;
+    return total;
+}
+
+static void bind_kv(cria_executor *e) {
+    uint8_t *at = e->kv.data;
+    for (int i = 0; i < e->program->kv_count; i++) {
+        const cria_kv_spec *spec = &e->program->kv[i];
+        int64_t bytes =
+            (int64_t)cria_kv_block_bytes(e->options.kv_type, e->options.block_tokens, spec->kv_heads, spec->head_dim);
+        e->kv_layers[i] = (cria_kv_layer){.pages = at,
+                                          .type = e->options.kv_type,
+                                          .block_tokens = e->options.block_tokens,
+                                          .kv_heads = spec->kv_heads,
+                                          .head_dim = spec->head_dim,
+                                          .block_bytes = bytes};
+        at += bytes * e->options.blocks;
+    }
+}
+
+static int64_t scratch_stride(const cria_executor *e) {
+    int64_t most = 64;
+    for (int i = 0; i < e->program->instruction_count; i++) {
+        const cria_instruction *ins = &e->program->instructions[i];
+        if (ins->kernel != CRIA_KERNEL_attention) continue;
+        const cria_kv_spec *kv = &e->program->kv[ins->operand[0].index];
+        int64_t bytes =
+            (int64_t)cria_attention_scratch_bytes(e->options.block_tokens, ins->heads, kv->kv_heads, kv->head_dim);
+        if (bytes > most) most = bytes;
+    }
+    return (most + 63) / 64 * 64;
+}
+
+/* First touch of KV cache and workspace, on all threads, so that no step pays for page faults. */
+static void touch_job(cria_worker *worker, void *context) {
+    const cria_memory *memory = context;
+    int64_t begin, end;
+    while (cria_worker_take(worker, memory->bytes, 4 << 20, &begin, &end))
+        memset((uint8_t *)memory->data + begin, 0, (size_t)(end - begin));
+}
+
+static cria_status create(cria_executor *e, const cria_param_source *source, cria_error *err) {
+    const cria_program *p = e->program;
+    e->panels = calloc((size_t)p->weight_count + 1, sizeof *e->panels);
+    e->kv_layers = calloc((size_t)p->kv_count + 1, sizeof *e->kv_layers);
+    e->seconds = calloc((size_t)p->instruction_count + 1, sizeof *e->seconds);
+    if (!e->panels || !e->kv_layers || !e->seconds)
+        return cria_fail(err, CRIA_ERR_MEMORY, "no memory for the executor");
+    int64_t kv_bytes = cria_executor_kv_bytes(p, e->options.kv_type, e->options.block_tokens, e->options.blocks);
+    CRIA_TRY(cria_memory_map(&e->weights, p->weight_bytes, "weights", err));
+    CRIA_TRY(cria_memory_map(&e->kv, kv_bytes, "KV cache", err));
+    CRIA_TRY(cria_memory_map(&e->workspace, p->workspace_bytes, "workspace", err));
+    CRIA_TRY(cria_memory_map(&e->scratch, scratch_stride(e) * cria_pool_threads(e->pool), "scratch", err));
+    bind_kv(e);
+    for (int i = 0; i < p->weight_count; i++) {
+        const cria_weight_spec *w = &p->weights[i];
+        e->panels[i] = (cria_panels){w->panel, w->rows, w->cols, (uint8_t *)e->weights.data + w->offset};
+    }
+    CRIA_TRY(cria_load_weights(e->graph, p, e->pool, source, e->options.progress, e->weights.data, err));
+    cria_pool_run(e->pool, touch_job, &e->workspace);
+    cria_pool_run(e->pool, touch_job, &e->kv);
+    return CRIA_OK;
+}
+
+cria_status cria_executor_create(const cria_graph *graph, const cria_program *program, const cria_kernels *kernels,
+                                 cria_pool *pool, const cria_param_source *source, const cria_executor_options *options,
+                                 cria_executor **out, cria_error *err) {
+    cria_executor *e = calloc(1, sizeof *e);
+    if (!e) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for the executor");
+    e->graph = graph;
+    e->program = program;
+    e->kernels = kernels;
+    e->pool = pool;
+    e->options = *options;
+    cria_status status = create(e, source, err);
+    if (status != CRIA_OK) {
+        cria_executor_destroy(e);
+        return status;
+    }
+    *out = e;
+    return CRIA_OK;
+}
+
+void cria_executor_destroy(cria_executor *e) {
+    if (!e) return;
+    cria_memory_unmap(&e->weights);
+    cria_memory_unmap(&e->kv);
+    cria_memory_unmap(&e->workspace);
+    cria_memory_unmap(&e->scratch);
+    free(e->panels);
+    free(e->kv_layers);
+    free(e->seconds);
+    free(e);
+}
+
+static float *work(const cria_executor *e, const cria_operand *operand) {
+    return operand->space == CRIA_SPACE_WORK ? (float *)((uint8_t *)e->workspace.data + operand->offset) : NULL;
+}
+
+static const float *vector(const cria_executor *e, const cria_operand *operand) {
+    return operand->space == CRIA_SPACE_WEIGHT ? e->panels[operand->index].data : NULL;
+}
+
+static void call_embed(const step *s, const cria_instruction *ins, cria_worker *worker) {
+    const cria_operand *o = ins->operand;
+    cria_embed_args args = {.table = &s->executor->panels[o[1].index],
+                            .ids = o[0].space == CRIA_SPACE_POSITIONS ? s->batch->positions : s->batch->token_ids,
+                            .tokens = s->batch->tokens,
+                            .id_offset = ins->offset,
+                            .accumulate = ins->accumulate,
+                            .out = work(s->executor, &o[2]),
+                            .out_stride = o[2].stride};
+    s->executor->kernels->embed(&args, worker);
+}
+
+static void call_linear(const step *s, const cria_instruction *ins, int64_t tokens, cria_worker *worker) {
+    const cria_executor *e = s->executor;
+    const cria_operand *o = ins->operand;
+    cria_linear_args args = {.weight = &e->panels[o[1].index],
+                             .in = work(e, &o[0]),
+                             .tokens = tokens,
+                             .bias = vector(e, &o[2]),
+                             .residual = work(e, &o[3]),
+                             .residual_stride = o[3].stride,
+                             .activation = ins->activation,
+                             .out = work(e, &o[4]),
+                             .out_stride = o[4].stride};
+    e->kernels->linear(&args, worker);
+}
+
+static void call_attention(const step *s, const cria_instruction *ins, cria_worker *worker) {
+    const cria_executor *e = s->executor;
+    const cria_operand *o = ins->operand;
+    cria_attention_args args = {.layer = &e->kv_layers[o[0].index],
+                                .sequences = s->batch->sequences,
+                                .query_begin = s->batch->query_begin,
+                                .context = s->batch->context,
+                                .block_table = s->batch->block_table,
+                                .table_stride = s->batch->limits.blocks_per_sequence,
+                                .heads = ins->heads,
+                                .scale = ins->scale,
+                                .q = work(e, &o[1]),
+                                .q_stride = o[1].stride,
+                                .out = work(e, &o[2]),
+                                .out_stride = o[2].stride,
+                                .scratch = e->scratch.data};
+    e->kernels->attention(&args, worker);
+}
+
+static void call_sample(const step *s, const cria_instruction *ins, cria_worker *worker) {
+    const cria_executor *e = s->executor;
+    const cria_operand *o = ins->operand;
+    int64_t top = s->batch->limits.top_logprobs;
+    if (e->sink) {
+        if (worker->index == 0)
+            e->sink(e->sink_context, s->first_row, s->rows, ins->width, o[0].stride, work(e, &o[0]));
+        cria_worker_barrier(worker);
+    }
+    cria_sample_args args = {.logits = work(e, &o[0]),
+                             .rows = s->rows,
+                             .vocab = ins->width,
+                             .stride = o[0].stride,
+                             .row = s->batch->row + s->first_row,
+                             .history = s->batch->history,
+                             .biases = s->batch->biases,
+                             .allowed = s->batch->allowed,
+                             .result = s->result->result + s->first_row,
+                             .top_ids = s->result->top_ids + s->first_row * top,
+                             .top_logprobs = s->result->top_logprobs + s->first_row * top,
+                             .top_stride = top};
+    e->kernels->sample(&args, worker);
+}
+
+/* Binds an instruction's operands to memory and calls its kernel. */
+static void call(const step *s, const cria_instruction *ins, cria_worker *worker) {
+    const cria_executor *e = s->executor;
+    const cria_operand *o = ins->operand;
+    int64_t tokens = ins->phase == CRIA_PHASE_HEAD ? s->rows : s->batch->tokens;
+    switch (ins->kernel) {
+    case CRIA_KERNEL_embed:
+        call_embed(s, ins, worker);
+        break;
+    case CRIA_KERNEL_norm: {
+        cria_norm_args args = {.in = work(e, &o[0]),
+                               .in_stride = o[0].stride,
+                               .tokens = tokens,
+                               .width = ins->width,
+                               .weight = vector(e, &o[1]),
+                               .bias = vector(e, &o[2]),
+                               .eps = ins->eps,
+                               .rms = ins->rms,
+                               .out = work(e, &o[3]),
+                               .out_stride = o[3].stride};
+        e->kernels->norm(&args, worker);
+        break;
+    }
+    case CRIA_KERNEL_prepare: {
+        cria_prepare_args args = {.type = ins->panel,
+                                  .in = work(e, &o[0]),
+                                  .in_stride = o[0].stride,
+                                  .tokens = tokens,
+                                  .cols = ins->width,
+                                  .out = work(e, &o[1])};
+        e->kernels->prepare(&args, worker);
+        break;
+    }
+    case CRIA_KERNEL_linear:
+        call_linear(s, ins, tokens, worker);
+        break;
+    case CRIA_KERNEL_glu: {
+        cria_glu_args args = {.gate = work(e, &o[0]),
+                              .up = work(e, &o[1]),
+                              .in_stride = o[0].stride,
+                              .tokens = tokens,
+                              .width = ins->width,
+                              .activation = ins->activation,
+                              .out = work(e, &o[2]),
+                              .out_stride = o[2].stride};
+        e->kernels->glu(&args, worker);
+        break;
+    }
+    case CRIA_KERNEL_rope: {
+        cria_rope_args args = {.x = work(e, &o[0]),
+                               .stride = o[0].stride,
+                               .tokens = tokens,
+                               .heads = ins->heads,
+                               .head_dim = ins->width,
+                               .positions = s->batch->positions,
+                               .table = vector(e, &o[1])};
+        e->kernels->rope(&args, worker);
+        break;
+    }
+    case CRIA_KERNEL_kv_store: {
+        cria_kv_store_args args = {.layer = &e->kv_layers[o[0].index],
+                                   .k = work(e, &o[1]),
+                                   .v = work(e, &o[2]),
+                                   .stride = o[1].stride,
+                                   .tokens = tokens,
+                                   .slots = s->batch->slots};
+        e->kernels->kv_store(&args, worker);
+        break;
+    }
+    case CRIA_KERNEL_attention:
+        call_attention(s, ins, worker);
+        break;
+    case CRIA_KERNEL_gather: {
+        cria_gather_args args = {.in = work(e, &o[0]),
+                                 .in_stride = o[0].stride,
+                                 .width = ins->width,
+                                 .count = s->rows,
+                                 .rows = s->batch->row_token + s->first_row,
+                                 .out = work(e, &o[1]),
+                                 .out_stride = o[1].stride};
+        e->kernels->gather(&args, worker);
+        break;
+    }
+    case CRIA_KERNEL_sample:
+        call_sample(s, ins, worker);
+        break;
+    case CRIA_KERNEL_COUNT:
+        break;
+    }
+}
+
+static void run_phase(const step *s, cria_phase phase, cria_worker *worker) {
+    cria_executor *e = s->executor;
+    for (int i = 0; i < e->program->instruction_count; i++) {
+        const cria_instruction *ins = &e->program->instructions[i];
+        if (ins->phase != phase) continue;
+        bool timed = e->profiling && worker->index == 0;
+        uint64_t start = timed ? cria_clock_ns() : 0;
+        call(s, ins, worker);
+        cria_worker_barrier(worker);
+        if (timed) e->seconds[i] += cria_seconds_between(start, cria_clock_ns());
+    }
+}
+
+static void step_job(cria_worker *worker, void *context) {
+    step s = *(const step *)context; /* a copy of its own: every worker counts the chunks itself */
+    run_phase(&s, CRIA_PHASE_BODY, worker);
+    int64_t chunk = s.executor->program->head_rows;
+    for (s.first_row = 0; s.first_row < s.batch->rows; s.first_row += chunk) {
+        s.rows = s.batch->rows - s.first_row < chunk ? s.batch->rows - s.first_row : chunk;
+        run_phase(&s, CRIA_PHASE_HEAD, worker);
+    }
+}
+
+cria_status cria_executor_step(cria_executor *executor, const cria_batch *batch, cria_batch_result *result,
+                               cria_error *err) {
+    const cria_program *p = executor->program;
+    if (batch->tokens > p->max_tokens)
+        return cria_fail(err, CRIA_ERR_INTERNAL, "a step of %d tokens, planned for %lld", batch->tokens,
+                         (long long)p->max_tokens);
+    step s = {.executor = executor, .batch = batch, .result = result};
+    if (batch->tokens > 0) cria_pool_run(executor->pool, step_job, &s);
+    return CRIA_OK;
+}
+
+static cria_status runner_step(void *self, const cria_batch *batch, cria_batch_result *result, cria_error *err) {
+    return cria_executor_step(self, batch, result, err);
+}
+
+cria_runner cria_executor_runner(cria_executor *executor) {
+    return (cria_runner){executor, runner_step};
+}
+
+void cria_executor_set_sink(cria_executor *executor, cria_logits_sink *sink, void *context) {
+    executor->sink = sink;
+    executor->sink_context = context;
+}
+
+void cria_executor_profile(cria_executor *executor, bool on) {
+    executor->profiling = on;
+    memset(executor->seconds, 0, (size_t)executor->program->instruction_count * sizeof *executor->seconds);
+}
+
+double cria_executor_seconds(const cria_executor *executor, int instruction) {
+    return executor->seconds[instruction];
+}
