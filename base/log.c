@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "base/utf8.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <time.h>
@@ -14,15 +15,23 @@ enum { MESSAGE_BYTES = 4096 };
 struct cria_log {
     FILE *stream;
     cria_log_level level;
+    pthread_mutex_t writing;
 };
 
 cria_log *cria_log_create(FILE *stream, cria_log_level level) {
-    cria_log *log = malloc(sizeof *log);
-    if (log) *log = (cria_log){.stream = stream, .level = level};
+    cria_log *log = calloc(1, sizeof *log);
+    if (!log || pthread_mutex_init(&log->writing, NULL) != 0) {
+        free(log);
+        return NULL;
+    }
+    log->stream = stream;
+    log->level = level;
     return log;
 }
 
 void cria_log_destroy(cria_log *log) {
+    if (!log) return;
+    pthread_mutex_destroy(&log->writing);
     free(log);
 }
 
@@ -86,10 +95,10 @@ void cria_log_write(cria_log *log, cria_log_level level, const char *format, ...
     append_escaped(&line, valid, length);
     cria_text_puts(&line, cut ? " ...\n" : "\n");
     if (!line.failed) {
-        flockfile(log->stream);
+        pthread_mutex_lock(&log->writing);
         fwrite(line.data, 1, line.length, log->stream);
         fflush(log->stream);
-        funlockfile(log->stream);
+        pthread_mutex_unlock(&log->writing);
     }
     cria_text_deinit(&line);
 }
