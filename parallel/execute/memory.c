@@ -1,6 +1,7 @@
 /* Anonymous mappings aligned to huge pages. */
 #include "parallel/execute/memory.h"
 
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/mman.h>
 
