@@ -131,11 +131,15 @@ typedef struct {
 } cria_gather_args;
 
 /* From logits to tokens and log-probabilities (kernels/row.h), one worker per row. First the raw log-softmax (maximum,
- * sum of exponentials in a fixed order), the top list and the target's rank; then repetition, presence and frequency
- * penalties, biases, allowed ids, temperature, top-k, min-p and top-p in vLLM's order and meaning; then
- * argmax(logit + Gumbel(seed, counter, token id)), which needs no sum over the vocabulary and gives the same token
- * however the vocabulary is split. Rows whose logits hold NaN give token 0 and log-probability -9999; log-probabilities
- * are clamped to >= -9999. Logits are overwritten. */
+ * sum of exponentials in a fixed order), the top list and the target's rank. Then, in vLLM's order and meaning: allowed
+ * ids, biases, penalties (repetition, frequency, presence), temperature, min-p, top-k (ties at the k-th stay), top-p (a
+ * token stays while those before it, the lower id first among equals, sum to less than p). Of what is left
+ * argmax(logit - log(-log(1 - u))), u from Philox(seed, counter, token id), which needs no sum over the vocabulary and
+ * gives the same token however the vocabulary is split.
+ *
+ * Rows whose logits hold NaN, or nothing but -infinity, give token 0, log-probability -9999 and rank 1; +infinity counts
+ * as the largest float; where everything is banned the first allowed id is chosen, or 0. Log-probabilities are clamped
+ * to >= -9999. Logits may be overwritten. */
 typedef struct {
     float *logits; /* [rows][stride] */
     int64_t rows, vocab, stride;
@@ -147,7 +151,10 @@ typedef struct {
     int32_t *top_ids; /* [rows][top_stride], most likely first, the lower id first among equals */
     float *top_logprobs;
     int64_t top_stride;
+    void *scratch; /* workers * cria_sample_scratch_bytes, for the changed copy of a row with penalties, biases or
+                    * allowed ids; NULL: such a row is changed in place, and its rank counts the changed logits */
 } cria_sample_args;
+size_t cria_sample_scratch_bytes(int64_t vocab);
 
 /* One row per operator generates the table. */
 #define CRIA_KERNEL_LIST(X)                                                                                            \

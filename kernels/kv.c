@@ -1,0 +1,35 @@
+/* Sizes that the operators over the KV cache and the sampling rows ask of their caller. */
+#include "kernels/kernels.h"
+
+#include "base/checked.h"
+
+enum {
+    CACHE_LINE = 64,
+    TILE_ROWS = 32, /* query rows that the widest overlay keeps in flight; kernels/cpu/attention_body.h checks it */
+    LANES = 16
+};
+
+size_t cria_kv_block_bytes(cria_type type, int64_t block_tokens, int64_t kv_heads, int64_t head_dim) {
+    size_t elements, padded;
+    if (block_tokens < 1 || kv_heads < 1 || head_dim < 1) return 0;
+    if (!cria_mul_size((size_t)block_tokens, (size_t)kv_heads, &elements)) return 0;
+    if (!cria_mul_size(elements, (size_t)head_dim, &elements)) return 0;
+    if (!cria_mul_size(elements, 2, &elements)) return 0;
+    size_t bytes = cria_type_bytes(type, elements);
+    if (bytes == 0 || !cria_add_size(bytes, CACHE_LINE, &padded)) return 0;
+    return cria_round_up(bytes, CACHE_LINE);
+}
+
+size_t cria_attention_scratch_bytes(int64_t block_tokens, int64_t heads, int64_t kv_heads, int64_t head_dim) {
+    (void)heads;
+    (void)kv_heads;
+    size_t block = cria_round_up((size_t)block_tokens, LANES), dim = cria_round_up((size_t)head_dim, LANES);
+    /* Per query row: two accumulators (segment and whole), the scores of one block, and maximum and sum of both. */
+    size_t floats = TILE_ROWS * (2 * dim + block + 4);
+    floats += 2 * block * dim; /* one page as f32 */
+    return cria_round_up(floats * sizeof(float), CACHE_LINE);
+}
+
+size_t cria_sample_scratch_bytes(int64_t vocab) {
+    return cria_round_up((size_t)vocab * sizeof(float), CACHE_LINE);
+}
