@@ -61,5 +61,12 @@ void cria_kernels_select(cria_isa isa, cria_kernels *out) {
         .embed = cria_ref_embed,
         .prepare = cria_ref_prepare,
         .linear = cria_ref_linear,
+        .norm = cria_ref_norm,
+        .glu = cria_ref_glu,
+        .rope = cria_ref_rope,
+        .kv_store = cria_ref_kv_store,
+        .attention = cria_ref_attention,
+        .gather = cria_ref_gather,
+        .sample = cria_ref_sample,
     };
 }

@@ -137,9 +137,9 @@ typedef struct {
  * argmax(logit - log(-log(1 - u))), u from Philox(seed, counter, token id), which needs no sum over the vocabulary and
  * gives the same token however the vocabulary is split.
  *
- * Rows whose logits hold NaN, or nothing but -infinity, give token 0, log-probability -9999 and rank 1; +infinity counts
- * as the largest float; where everything is banned the first allowed id is chosen, or 0. Log-probabilities are clamped
- * to >= -9999. Logits may be overwritten. */
+ * Rows whose logits hold NaN, or nothing but -infinity, give token 0, log-probability -9999 and rank 1; +infinity
+ * counts as the largest float; where everything is banned the first allowed id is chosen, or 0. Log-probabilities are
+ * clamped to >= -9999. Logits may be overwritten. */
 typedef struct {
     float *logits; /* [rows][stride] */
     int64_t rows, vocab, stride;

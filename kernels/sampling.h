@@ -30,7 +30,8 @@ float *cria_sample_edit(const cria_sample_args *args, int64_t row, int worker);
 
 /* What is chosen where every token is banned. */
 static inline int32_t cria_sample_fallback(const cria_sample_args *args, const cria_row *row) {
-    return row->allowed.count > 0 ? args->allowed[row->allowed.begin] : 0;
+    int32_t token = row->allowed.count > 0 ? args->allowed[row->allowed.begin] : 0;
+    return token >= 0 && token < args->vocab ? token : 0;
 }
 
 /* The result of a row that has no distribution. */

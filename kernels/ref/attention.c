@@ -24,7 +24,8 @@ static double score_of(const kv_view *kv, int64_t key, const float *q, float sca
     const void *page = page_of(kv, key);
     int64_t first = kv->head * 2 * layer->head_dim * layer->block_tokens + key % layer->block_tokens;
     double sum = 0;
-    for (int64_t i = 0; i < layer->head_dim; i++) sum += q[i] * load(layer->type, page, first + i * layer->block_tokens);
+    for (int64_t i = 0; i < layer->head_dim; i++)
+        sum += q[i] * load(layer->type, page, first + i * layer->block_tokens);
     return sum * scale;
 }
 

@@ -59,6 +59,10 @@ static int64_t scratch_stride(const cria_executor *e) {
     int64_t most = 64;
     for (int i = 0; i < e->program->instruction_count; i++) {
         const cria_instruction *ins = &e->program->instructions[i];
+        if (ins->kernel == CRIA_KERNEL_sample) {
+            int64_t logits = (int64_t)cria_sample_scratch_bytes(ins->width);
+            if (logits > most) most = logits;
+        }
         if (ins->kernel != CRIA_KERNEL_attention) continue;
         const cria_kv_spec *kv = &e->program->kv[ins->operand[0].index];
         int64_t bytes =
@@ -204,7 +208,8 @@ static void call_sample(const step *s, const cria_instruction *ins, cria_worker 
                              .result = s->result->result + s->first_row,
                              .top_ids = s->result->top_ids + s->first_row * top,
                              .top_logprobs = s->result->top_logprobs + s->first_row * top,
-                             .top_stride = top};
+                             .top_stride = top,
+                             .scratch = e->scratch.data};
     e->kernels->sample(&args, worker);
 }
 
