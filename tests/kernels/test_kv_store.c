@@ -1,0 +1,80 @@
+/* Writing keys and values into pages, for every instruction set: the exact bytes, and no byte beside them. */
+#include "tests/kernels/row_case.h"
+
+typedef struct {
+    cria_type type;
+    int64_t block_tokens, kv_heads, head_dim;
+} store_case;
+
+static const store_case CASES[] = {
+    {CRIA_F32, 16, 1, 8},   {CRIA_F32, 32, 3, 64},  {CRIA_F32, 16, 2, 15},   {CRIA_BF16, 16, 3, 64},
+    {CRIA_BF16, 32, 2, 20}, {CRIA_BF16, 16, 5, 15}, {CRIA_BF16, 32, 1, 128},
+};
+
+enum { TOKENS = 5, BLOCKS = 4 };
+
+static void put(uint8_t *pages, const cria_kv_layer *layer, int64_t block, int64_t element, float value) {
+    uint8_t *page = pages + block * layer->block_bytes;
+    if (layer->type == CRIA_BF16) {
+        uint16_t bits = cria_f32_to_bf16(value);
+        memcpy(page + 2 * element, &bits, sizeof bits);
+    } else {
+        memcpy(page + 4 * element, &value, sizeof value);
+    }
+}
+
+static void check(const cria_kernels *table, cria_pool *pool, const store_case *c) {
+    uint64_t seed = 5;
+    int64_t width = c->kv_heads * c->head_dim, stride = 2 * width + 1, tokens = c->block_tokens;
+    size_t bytes = cria_kv_block_bytes(c->type, tokens, c->kv_heads, c->head_dim);
+    uint8_t *pages = aligned_garbage(bytes * BLOCKS), *expected = aligned_garbage(bytes * BLOCKS);
+    float *rows = random_rows(&seed, 4, TOKENS * stride);
+    rows[0] = NAN;
+    cria_kv_layer layer = {pages, c->type, tokens, c->kv_heads, c->head_dim, (int64_t)bytes};
+    int32_t slots[TOKENS] = {0, (int32_t)(3 * tokens - 1), (int32_t)(2 * tokens), (int32_t)tokens + 3, 5};
+    for (int64_t t = 0; t < TOKENS; t++) {
+        int64_t block = slots[t] / tokens, offset = slots[t] % tokens;
+        for (int64_t h = 0; h < c->kv_heads; h++) {
+            int64_t first = h * 2 * c->head_dim * tokens;
+            for (int64_t i = 0; i < c->head_dim; i++) {
+                const float *k = rows + t * stride + h * c->head_dim + i;
+                put(expected, &layer, block, first + i * tokens + offset, k[0]);
+                put(expected, &layer, block, first + c->head_dim * tokens + offset * c->head_dim + i, k[width]);
+            }
+        }
+    }
+    cria_kv_store_args args = {
+        .layer = &layer, .k = rows, .v = rows + width, .stride = stride, .tokens = TOKENS, .slots = slots};
+    RUN_KERNEL(pool, table->kv_store, &args);
+    assert_memory_equal(pages, expected, bytes * BLOCKS);
+    free(pages), free(expected), free(rows);
+}
+
+static void keys_go_transposed_and_values_straight_into_their_slots(void **state) {
+    (void)state;
+    cria_kernels tables[MOST_TABLES];
+    int count = row_tables(tables);
+    cria_pool *pool = make_pool(2);
+    for (int t = 0; t < count; t++) {
+        for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) check(&tables[t], pool, &CASES[i]);
+    }
+    cria_pool_destroy(pool);
+}
+
+static void block_sizes_are_whole_cache_lines_and_refuse_overflow(void **state) {
+    (void)state;
+    assert_int_equal(cria_kv_block_bytes(CRIA_F32, 16, 3, 64), 16 * 3 * 64 * 2 * 4);
+    assert_int_equal(cria_kv_block_bytes(CRIA_BF16, 16, 1, 15), 960);
+    assert_int_equal(cria_kv_block_bytes(CRIA_BF16, 16, 1, 1), 64);
+    assert_int_equal(cria_kv_block_bytes(CRIA_F32, INT64_MAX, 8, 64), 0);
+    assert_int_equal(cria_kv_block_bytes(CRIA_F32, 0, 8, 64), 0);
+    assert_int_equal(cria_kv_block_bytes(CRIA_F32, 16, -1, 64), 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(keys_go_transposed_and_values_straight_into_their_slots),
+        cmocka_unit_test(block_sizes_are_whole_cache_lines_and_refuse_overflow),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
