@@ -1,4 +1,5 @@
-/* Arena: a bump allocator whose allocations die together (a process, a request, a parsed file). One thread at a time. */
+/* Arena: a bump allocator whose allocations die together (a process, a request, a parsed file). One thread at a time.
+ */
 #ifndef CRIA_BASE_ARENA_H
 #define CRIA_BASE_ARENA_H
 
@@ -6,7 +7,8 @@
 
 typedef struct cria_arena cria_arena;
 
-/* `limit_bytes`: the most it may ever hold (0: no limit). NULL if even the first block cannot be had. */
+/* `limit_bytes`: the most that its allocations may sum to, each rounded up to 16 (0: no limit). NULL if even the first
+ * block cannot be had. */
 cria_arena *cria_arena_create(size_t first_block_bytes, size_t limit_bytes);
 void cria_arena_destroy(cria_arena *arena);
 /* Forgets every allocation and keeps the memory for the next use. */
