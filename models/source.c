@@ -72,7 +72,7 @@ static cria_status find(void *self, const cria_tensor *param, cria_param_view *o
             tail *= param->dim[d].extent;
             aligned |= tail == cols;
         }
-        fits = fits && aligned && view->dims == 2;
+        fits = fits && (view->dims == 1 || aligned); /* a bias of [head, head_dim] is one vector */
     }
     if (is_position_table(param))
         fits = view->dims == 2 && cols == param->dim[1].extent && rows >= param->dim[0].extent;

@@ -1,0 +1,45 @@
+/* Options of the cria program: one struct, one table (server/options.c), used by every command. Immutable once parsed.
+ */
+#ifndef CRIA_SERVER_OPTIONS_H
+#define CRIA_SERVER_OPTIONS_H
+
+#include "base/option.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+    CRIA_COMMAND_SERVE = 1,
+    CRIA_COMMAND_GENERATE = 2,
+    CRIA_COMMAND_BENCH = 4,
+    CRIA_COMMAND_TOKENIZE = 8,
+    CRIA_COMMAND_INSPECT = 16,
+    CRIA_COMMAND_RUNS = CRIA_COMMAND_SERVE | CRIA_COMMAND_GENERATE | CRIA_COMMAND_BENCH | CRIA_COMMAND_INSPECT
+};
+
+typedef struct {
+    /* the model and how it runs */
+    const char *dtype, *kv_cache_dtype, *isa, *block_size;
+    int64_t threads, max_model_len, max_num_seqs, max_num_batched_tokens, kv_cache_memory, max_logprobs;
+    bool enable_prefix_caching, quiet;
+    const char *log_level;
+    /* serve */
+    const char *host, *served_model_name, *api_key, *chat_template;
+    int64_t port, max_waiting, max_waiting_tokens, drain_seconds;
+    /* generate, tokenize */
+    const char *prompt, *prompt_ids, *stop;
+    int64_t max_tokens, top_k, seed, logprobs;
+    double temperature, top_p, min_p, repetition_penalty;
+    bool json, echo, ignore_eos, no_special;
+    /* bench */
+    int64_t prompt_tokens, new_tokens, repeat;
+    const char *batch, *thread_list;
+    bool profile;
+    /* inspect */
+    bool program;
+} cria_main_options;
+
+extern const cria_option cria_option_table[];
+extern const size_t cria_option_count;
+
+#endif

@@ -1,0 +1,278 @@
+/* Puts a model together: each object in the order that its memory needs, taken apart in the reverse. */
+#include "server/runtime.h"
+
+#include "base/file.h"
+#include "models/family.h"
+#include "models/gguf.h"
+#include "models/source.h"
+#include "models/weights/weights.h"
+#include "parallel/lower/lower.h"
+#include "parallel/plan/plan.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct cria_runtime {
+    cria_model_config config;
+    cria_weights *weights;
+    cria_checkpoint checkpoint;
+    cria_graph *graph;
+    cria_plan *plan;
+    cria_program *program;
+    cria_panel_type *panel;
+    cria_kernels kernels;
+    cria_pool *pool;
+    cria_executor *executor;
+    cria_tokenizer *tokenizer;
+    cria_batch_limits limits;
+    cria_type kv_type;
+    int64_t block_tokens, blocks, max_model_len, max_waiting, max_waiting_tokens;
+    int threads;
+    bool prefix_cache;
+};
+
+static int available_cpus(void) {
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0 ? CPU_COUNT(&set) : 1;
+}
+
+static cria_status open_config(cria_runtime *r, const char *path, cria_error *err) {
+    const cria_gguf *gguf = cria_weights_gguf(r->weights);
+    if (gguf) return cria_config_from_gguf(gguf, &r->config, err);
+    char file[4096];
+    CRIA_TRY(cria_path_join(path, "config.json", file, sizeof file, err));
+    if (cria_path_is_file(file)) return cria_config_read(path, &r->config, err);
+    return cria_config_from_alpa_name(path, &r->config, err);
+}
+
+/* Copies what the tokenizer wants to know out of GGUF metadata. */
+static cria_status gguf_tokenizer(const cria_gguf *gguf, cria_tokenizer **out, cria_error *err) {
+    cria_gguf_vocabulary v = {.add_bos = -1, .add_eos = -1};
+    size_t count;
+    int64_t id;
+    bool flag;
+    CRIA_TRY(cria_gguf_get_string(gguf, "tokenizer.ggml.model", "", &v.model, err));
+    CRIA_TRY(cria_gguf_get_string(gguf, "tokenizer.ggml.pre", NULL, &v.pre, err));
+    CRIA_TRY(cria_gguf_get_strings(gguf, "tokenizer.ggml.tokens", &v.tokens, &v.token_lengths, &v.token_count, err));
+    CRIA_TRY(cria_gguf_get_ints(gguf, "tokenizer.ggml.token_type", &v.token_types, &count, err));
+    if (v.token_types && count != v.token_count)
+        return cria_fail(err, CRIA_ERR_FORMAT, "tokenizer.ggml.token_type has %zu entries, tokens %zu", count,
+                         v.token_count);
+    CRIA_TRY(cria_gguf_get_floats(gguf, "tokenizer.ggml.scores", &v.scores, &count, err));
+    if (v.scores && count != v.token_count)
+        return cria_fail(err, CRIA_ERR_FORMAT, "tokenizer.ggml.scores has %zu entries, tokens %zu", count,
+                         v.token_count);
+    CRIA_TRY(cria_gguf_get_strings(gguf, "tokenizer.ggml.merges", &v.merges, &v.merge_lengths, &v.merge_count, err));
+    const struct {
+        const char *key;
+        int32_t *to;
+    } ids[] = {{"tokenizer.ggml.bos_token_id", &v.bos},
+               {"tokenizer.ggml.eos_token_id", &v.eos},
+               {"tokenizer.ggml.unknown_token_id", &v.unknown},
+               {"tokenizer.ggml.padding_token_id", &v.padding}};
+    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
+        CRIA_TRY(cria_gguf_get_int(gguf, ids[i].key, -1, -1, INT32_MAX, &id, err));
+        *ids[i].to = (int32_t)id;
+    }
+    if (cria_gguf_type_of(gguf, "tokenizer.ggml.add_bos_token") != CRIA_GGUF_ABSENT) {
+        CRIA_TRY(cria_gguf_get_bool(gguf, "tokenizer.ggml.add_bos_token", false, &flag, err));
+        v.add_bos = flag;
+    }
+    if (cria_gguf_type_of(gguf, "tokenizer.ggml.add_eos_token") != CRIA_GGUF_ABSENT) {
+        CRIA_TRY(cria_gguf_get_bool(gguf, "tokenizer.ggml.add_eos_token", false, &flag, err));
+        v.add_eos = flag;
+    }
+    return cria_tokenizer_from_gguf(&v, out, err);
+}
+
+static cria_status open_tokenizer(cria_runtime *r, const char *path, bool required, cria_log *log, cria_error *err) {
+    const cria_gguf *gguf = cria_weights_gguf(r->weights);
+    cria_error local = {0};
+    cria_status status =
+        gguf ? gguf_tokenizer(gguf, &r->tokenizer, &local) : cria_tokenizer_open(path, &r->tokenizer, &local);
+    if (status == CRIA_OK) return CRIA_OK;
+    r->tokenizer = NULL;
+    if (required) return cria_fail(err, status, "tokenizer: %s", local.message);
+    cria_log_write(log, CRIA_LOG_WARNING, "no tokenizer: %s", local.message);
+    return CRIA_OK;
+}
+
+static int64_t bytes_per_block(const cria_runtime *r) {
+    return cria_executor_kv_bytes(r->program, r->kv_type, r->block_tokens, 1);
+}
+
+/* How many KV blocks: what the user gave, else what max_num_seqs sequences of full length need, at most 512 MiB or one
+ * full sequence, whichever is more. */
+static cria_status size_kv(cria_runtime *r, const cria_main_options *options, cria_log *log, cria_error *err) {
+    int64_t per_sequence = (r->max_model_len + r->block_tokens - 1) / r->block_tokens, per_block = bytes_per_block(r);
+    int64_t want = per_sequence * options->max_num_seqs, budget = options->kv_cache_memory;
+    if (budget == 0) {
+        budget = (int64_t)512 << 20;
+        int64_t available = (int64_t)sysconf(_SC_AVPHYS_PAGES) * sysconf(_SC_PAGESIZE) / 2;
+        if (per_sequence * per_block > budget) budget = per_sequence * per_block;
+        if (available > 0 && budget > available) budget = available;
+    }
+    r->blocks = budget / per_block < want ? budget / per_block : want;
+    if (r->blocks < 1)
+        return cria_fail(err, CRIA_ERR_ARGUMENT, "kv-cache-memory: %lld bytes, but one block of %lld tokens needs %lld",
+                         (long long)budget, (long long)r->block_tokens, (long long)per_block);
+    if (r->blocks >= per_sequence) return CRIA_OK;
+    if (options->max_model_len > 0)
+        return cria_fail(err, CRIA_ERR_ARGUMENT,
+                         "kv-cache-memory: %lld bytes hold %lld tokens, max-model-len %lld needs %lld bytes",
+                         (long long)budget, (long long)(r->blocks * r->block_tokens), (long long)r->max_model_len,
+                         (long long)(per_sequence * per_block));
+    r->max_model_len = r->blocks * r->block_tokens;
+    cria_log_write(log, CRIA_LOG_WARNING, "max-model-len is cut to %lld tokens, which is what the KV cache holds",
+                   (long long)r->max_model_len);
+    return CRIA_OK;
+}
+
+static cria_status choose_lengths(cria_runtime *r, const cria_main_options *options, cria_error *err) {
+    r->block_tokens = strtoll(options->block_size, NULL, 10);
+    r->max_model_len = options->max_model_len ? options->max_model_len : r->config.max_positions;
+    if (r->max_model_len > r->config.max_positions)
+        return cria_fail(err, CRIA_ERR_ARGUMENT, "max-model-len: %lld is over the model's %lld positions",
+                         (long long)r->max_model_len, (long long)r->config.max_positions);
+    int64_t tokens = options->max_num_batched_tokens;
+    if (tokens < options->max_num_seqs) tokens = options->max_num_seqs;
+    r->limits = (cria_batch_limits){.tokens = tokens,
+                                    .sequences = options->max_num_seqs,
+                                    .rows = tokens,
+                                    .history = options->max_num_seqs * 4096,
+                                    .biases = options->max_num_seqs * 1024 + 65536,
+                                    .allowed = options->max_num_seqs * 1024 + r->config.vocab,
+                                    .top_logprobs = options->max_logprobs > 0 ? options->max_logprobs : 1};
+    return CRIA_OK;
+}
+
+static bool any_narrow_panel(const cria_runtime *r) {
+    for (int i = 0; i < r->program->weight_count; i++)
+        if (r->program->weights[i].kind == CRIA_WEIGHT_PANELS && r->program->weights[i].panel != CRIA_PANEL_F32)
+            return true;
+    return false;
+}
+
+static cria_status build_program(cria_runtime *r, const cria_main_options *options, cria_error *err) {
+    CRIA_TRY(cria_model_graph(&r->config, &r->graph, err));
+    CRIA_TRY(cria_checkpoint_check_unused(&r->checkpoint, r->graph, err));
+    r->panel = calloc((size_t)cria_graph_tensors(r->graph), sizeof *r->panel);
+    if (!r->panel) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for %d tensors", cria_graph_tensors(r->graph));
+    CRIA_TRY(cria_choose_panels(&r->checkpoint, r->graph, options->dtype, r->panel, err));
+    CRIA_TRY(cria_plan_create_single(r->graph, &r->plan, err));
+    cria_lower_options lower = {.max_tokens = r->limits.tokens,
+                                .max_rows = r->limits.rows,
+                                .max_positions = r->max_model_len,
+                                .panel = r->panel};
+    return cria_lower(r->graph, r->plan, 0, &lower, &r->program, err);
+}
+
+static cria_status open_runtime(cria_runtime *r, const char *path, const cria_main_options *options,
+                                const cria_runtime_request *request, cria_log *log, cria_error *err) {
+    cria_isa isa;
+    CRIA_TRY(cria_isa_from_name(options->isa, &isa, err));
+    cria_kernels_select(isa, &r->kernels);
+    CRIA_TRY(cria_weights_open(path, &r->weights, err));
+    CRIA_TRY(open_config(r, path, err));
+    r->checkpoint = (cria_checkpoint){r->weights, &r->config};
+    CRIA_TRY(choose_lengths(r, options, err));
+    CRIA_TRY(build_program(r, options, err));
+    r->kv_type = strcmp(options->kv_cache_dtype, "bf16") == 0 ||
+                         (strcmp(options->kv_cache_dtype, "auto") == 0 && any_narrow_panel(r))
+                     ? CRIA_BF16
+                     : CRIA_F32;
+    CRIA_TRY(size_kv(r, options, log, err));
+    r->limits.blocks_per_sequence = (r->max_model_len + r->block_tokens - 1) / r->block_tokens;
+    r->prefix_cache = options->enable_prefix_caching;
+    r->max_waiting = options->max_waiting ? options->max_waiting : 1024;
+    r->max_waiting_tokens = options->max_waiting_tokens ? options->max_waiting_tokens : 1000000;
+    r->threads = request->threads ? request->threads : options->threads ? (int)options->threads : available_cpus();
+    CRIA_TRY(open_tokenizer(r, path, request->needs_tokenizer, log, err));
+    if (request->graph_only) return CRIA_OK;
+    CRIA_TRY(cria_pool_create(r->threads, &r->pool, err));
+    cria_param_source source = cria_checkpoint_source(&r->checkpoint);
+    cria_executor_options execute = {.limits = r->limits,
+                                     .block_tokens = r->block_tokens,
+                                     .blocks = r->blocks,
+                                     .kv_type = r->kv_type,
+                                     .progress = options->quiet ? NULL : stderr};
+    return cria_executor_create(r->graph, r->program, &r->kernels, r->pool, &source, &execute, &r->executor, err);
+}
+
+cria_status cria_runtime_open(const char *path, const cria_main_options *options, const cria_runtime_request *request,
+                              cria_log *log, cria_runtime **out, cria_error *err) {
+    cria_runtime *r = calloc(1, sizeof *r);
+    if (!r) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for the runtime");
+    cria_status status = open_runtime(r, path, options, request, log, err);
+    if (status != CRIA_OK) {
+        cria_runtime_close(r);
+        return status;
+    }
+    *out = r;
+    return CRIA_OK;
+}
+
+void cria_runtime_close(cria_runtime *r) {
+    if (!r) return;
+    cria_executor_destroy(r->executor);
+    cria_pool_destroy(r->pool);
+    cria_tokenizer_destroy(r->tokenizer);
+    cria_program_destroy(r->program);
+    cria_plan_destroy(r->plan);
+    cria_graph_destroy(r->graph);
+    cria_weights_close(r->weights);
+    free(r->panel);
+    free(r);
+}
+
+const cria_model_config *cria_runtime_config(const cria_runtime *r) {
+    return &r->config;
+}
+const cria_graph *cria_runtime_graph(const cria_runtime *r) {
+    return r->graph;
+}
+const cria_program *cria_runtime_program(const cria_runtime *r) {
+    return r->program;
+}
+cria_executor *cria_runtime_executor(const cria_runtime *r) {
+    return r->executor;
+}
+const cria_tokenizer *cria_runtime_tokenizer(const cria_runtime *r) {
+    return r->tokenizer;
+}
+
+void cria_runtime_engine_config(const cria_runtime *r, cria_engine_config *out) {
+    *out = (cria_engine_config){.max_model_len = r->max_model_len,
+                                .block_tokens = r->block_tokens,
+                                .blocks = r->blocks,
+                                .vocab = r->config.vocab,
+                                .eos_count = r->config.eos_count,
+                                .prefix_cache = r->prefix_cache,
+                                .max_waiting = r->max_waiting,
+                                .max_waiting_prompt_tokens = r->max_waiting_tokens,
+                                .limits = r->limits};
+    for (int i = 0; i < r->config.eos_count; i++) out->eos[i] = (int32_t)r->config.eos[i];
+}
+
+void cria_runtime_summarise(const cria_runtime *r, cria_runtime_summary *out) {
+    int64_t bytes[CRIA_PANEL_COUNT] = {0};
+    cria_panel_type most = CRIA_PANEL_F32;
+    for (int i = 0; i < r->program->weight_count; i++) {
+        const cria_weight_spec *w = &r->program->weights[i];
+        if (w->kind != CRIA_WEIGHT_PANELS) continue;
+        bytes[w->panel] += w->bytes;
+        if (bytes[w->panel] > bytes[most]) most = w->panel;
+    }
+    *out = (cria_runtime_summary){.weight_bytes = r->program->weight_bytes,
+                                  .kv_bytes = bytes_per_block(r) * r->blocks,
+                                  .workspace_bytes = r->program->workspace_bytes,
+                                  .kv_blocks = r->blocks,
+                                  .block_tokens = r->block_tokens,
+                                  .max_model_len = r->max_model_len,
+                                  .threads = r->threads,
+                                  .isa = r->kernels.name,
+                                  .weight_type = cria_panel_type_name(most),
+                                  .kv_type = cria_type_name(r->kv_type)};
+}

@@ -1,0 +1,51 @@
+/* Runtime: a loaded model ready to step: configuration, weights, graph, plan, program, executor, tokenizer.
+ *
+ * What every command that runs a model shares. Start-up thread; afterwards its parts follow their own headers. */
+#ifndef CRIA_SERVER_RUNTIME_H
+#define CRIA_SERVER_RUNTIME_H
+
+#include "base/log.h"
+#include "models/config.h"
+#include "parallel/execute/executor.h"
+#include "parallel/graph/graph.h"
+#include "parallel/lower/program.h"
+#include "server/engine/engine.h"
+#include "server/options.h"
+#include "tokenizer/tokenizer.h"
+
+#include <stdint.h>
+
+typedef struct cria_runtime cria_runtime;
+
+/* What a command may want changed against its options. */
+typedef struct {
+    int threads;          /* 0: options->threads */
+    bool graph_only;      /* configuration, graph and program, no weights packed (inspect) */
+    bool needs_tokenizer; /* failing to open it fails the start */
+} cria_runtime_request;
+
+/* `path`: a resolved folder or .gguf file. `log` is borrowed; progress goes to standard error unless options->quiet. */
+cria_status cria_runtime_open(const char *path, const cria_main_options *options, const cria_runtime_request *request,
+                              cria_log *log, cria_runtime **out, cria_error *err);
+void cria_runtime_close(cria_runtime *runtime);
+
+const cria_model_config *cria_runtime_config(const cria_runtime *runtime);
+const cria_graph *cria_runtime_graph(const cria_runtime *runtime);
+const cria_program *cria_runtime_program(const cria_runtime *runtime);
+cria_executor *cria_runtime_executor(const cria_runtime *runtime);
+const cria_tokenizer *cria_runtime_tokenizer(const cria_runtime *runtime); /* NULL where the model has none */
+/* The engine's configuration for this model and these options. */
+void cria_runtime_engine_config(const cria_runtime *runtime, cria_engine_config *out);
+
+/* The memory split and the numeric types, for the lines that start-up prints. */
+typedef struct {
+    int64_t weight_bytes, kv_bytes, workspace_bytes;
+    int64_t kv_blocks, block_tokens, max_model_len;
+    int threads;
+    const char *isa;
+    const char *weight_type; /* of the matrices that hold most bytes: "f32", "bf16", "int8", "q8", "q4" */
+    const char *kv_type;
+} cria_runtime_summary;
+void cria_runtime_summarise(const cria_runtime *runtime, cria_runtime_summary *out);
+
+#endif
