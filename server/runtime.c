@@ -3,11 +3,11 @@
 
 #include "base/file.h"
 #include "models/family.h"
-#include "models/gguf.h"
 #include "models/source.h"
 #include "models/weights/weights.h"
 #include "parallel/lower/lower.h"
 #include "parallel/plan/plan.h"
+#include "server/model_tokenizer.h"
 
 #include <sched.h>
 #include <stdlib.h>
@@ -47,51 +47,11 @@ static cria_status open_config(cria_runtime *r, const char *path, cria_error *er
     return cria_config_from_alpa_name(path, &r->config, err);
 }
 
-/* Copies what the tokenizer wants to know out of GGUF metadata. */
-static cria_status gguf_tokenizer(const cria_gguf *gguf, cria_tokenizer **out, cria_error *err) {
-    cria_gguf_vocabulary v = {.add_bos = -1, .add_eos = -1};
-    size_t count;
-    int64_t id;
-    bool flag;
-    CRIA_TRY(cria_gguf_get_string(gguf, "tokenizer.ggml.model", "", &v.model, err));
-    CRIA_TRY(cria_gguf_get_string(gguf, "tokenizer.ggml.pre", NULL, &v.pre, err));
-    CRIA_TRY(cria_gguf_get_strings(gguf, "tokenizer.ggml.tokens", &v.tokens, &v.token_lengths, &v.token_count, err));
-    CRIA_TRY(cria_gguf_get_ints(gguf, "tokenizer.ggml.token_type", &v.token_types, &count, err));
-    if (v.token_types && count != v.token_count)
-        return cria_fail(err, CRIA_ERR_FORMAT, "tokenizer.ggml.token_type has %zu entries, tokens %zu", count,
-                         v.token_count);
-    CRIA_TRY(cria_gguf_get_floats(gguf, "tokenizer.ggml.scores", &v.scores, &count, err));
-    if (v.scores && count != v.token_count)
-        return cria_fail(err, CRIA_ERR_FORMAT, "tokenizer.ggml.scores has %zu entries, tokens %zu", count,
-                         v.token_count);
-    CRIA_TRY(cria_gguf_get_strings(gguf, "tokenizer.ggml.merges", &v.merges, &v.merge_lengths, &v.merge_count, err));
-    const struct {
-        const char *key;
-        int32_t *to;
-    } ids[] = {{"tokenizer.ggml.bos_token_id", &v.bos},
-               {"tokenizer.ggml.eos_token_id", &v.eos},
-               {"tokenizer.ggml.unknown_token_id", &v.unknown},
-               {"tokenizer.ggml.padding_token_id", &v.padding}};
-    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
-        CRIA_TRY(cria_gguf_get_int(gguf, ids[i].key, -1, -1, INT32_MAX, &id, err));
-        *ids[i].to = (int32_t)id;
-    }
-    if (cria_gguf_type_of(gguf, "tokenizer.ggml.add_bos_token") != CRIA_GGUF_ABSENT) {
-        CRIA_TRY(cria_gguf_get_bool(gguf, "tokenizer.ggml.add_bos_token", false, &flag, err));
-        v.add_bos = flag;
-    }
-    if (cria_gguf_type_of(gguf, "tokenizer.ggml.add_eos_token") != CRIA_GGUF_ABSENT) {
-        CRIA_TRY(cria_gguf_get_bool(gguf, "tokenizer.ggml.add_eos_token", false, &flag, err));
-        v.add_eos = flag;
-    }
-    return cria_tokenizer_from_gguf(&v, out, err);
-}
-
 static cria_status open_tokenizer(cria_runtime *r, const char *path, bool required, cria_log *log, cria_error *err) {
     const cria_gguf *gguf = cria_weights_gguf(r->weights);
     cria_error local = {0};
-    cria_status status =
-        gguf ? gguf_tokenizer(gguf, &r->tokenizer, &local) : cria_tokenizer_open(path, &r->tokenizer, &local);
+    cria_status status = gguf ? cria_model_tokenizer_from_gguf(gguf, &r->tokenizer, &local)
+                              : cria_tokenizer_open(path, &r->tokenizer, &local);
     if (status == CRIA_OK) return CRIA_OK;
     r->tokenizer = NULL;
     if (required) return cria_fail(err, status, "tokenizer: %s", local.message);

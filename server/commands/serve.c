@@ -1,0 +1,131 @@
+/* `cria serve`: loads the model while the port already answers, says what a user needs to know, then runs the loop. */
+#include "server/commands/commands.h"
+
+#include "base/clock.h"
+#include "server/http/server.h"
+#include "server/runtime.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+enum { MAX_NAMES = 16 };
+
+/* What the loading thread makes while the HTTP loop already runs. */
+typedef struct {
+    const cria_command *command;
+    cria_server *server;
+    cria_runtime *runtime;
+    cria_engine *engine;
+    cria_status status;
+    cria_error error;
+    uint64_t start;
+} loading;
+
+static void print_summary(const loading *l) {
+    const cria_command *c = l->command;
+    cria_runtime_summary s;
+    cria_runtime_summarise(l->runtime, &s);
+    const char *host = strcmp(c->options->host, "0.0.0.0") == 0 || strcmp(c->options->host, "::") == 0
+                           ? "127.0.0.1"
+                           : c->options->host;
+    int port = cria_server_port(l->server);
+    fprintf(stderr,
+            "\ncria %s: %s is ready after %.2f s\n"
+            "  weights    %.1f MB (%s)\n"
+            "  KV cache   %.1f MB (%s): %lld tokens in blocks of %lld; up to %lld per request\n"
+            "  workspace  %.1f MB\n"
+            "  threads    %d (%s)\n\n"
+            "  open       http://%s:%d/\n"
+            "  or try     curl http://%s:%d/v1/completions -H 'Content-Type: application/json' "
+            "-d '{\"prompt\": \"The capital of France is\", \"max_tokens\": 16, \"temperature\": 0}'\n\n",
+            CRIA_VERSION, c->model, cria_seconds_between(l->start, cria_clock_ns()), (double)s.weight_bytes / 1e6,
+            s.weight_type, (double)s.kv_bytes / 1e6, s.kv_type, (long long)(s.kv_blocks * s.block_tokens),
+            (long long)s.block_tokens, (long long)s.max_model_len, (double)s.workspace_bytes / 1e6, s.threads, s.isa,
+            host, port, host, port);
+}
+
+static cria_status load(loading *l, cria_error *err) {
+    const cria_command *c = l->command;
+    cria_runtime_request request = {.needs_tokenizer = true};
+    CRIA_TRY(cria_runtime_open(c->path, c->options, &request, c->log, &l->runtime, err));
+    cria_engine_config config;
+    cria_runtime_engine_config(l->runtime, &config);
+    cria_runner runner = cria_executor_runner(cria_runtime_executor(l->runtime));
+    CRIA_TRY(cria_engine_create(&config, runner, cria_server_deliver, l->server, c->log, &l->engine, err));
+    cria_server_model model = {.engine = l->engine,
+                               .tokenizer = cria_runtime_tokenizer(l->runtime),
+                               .max_model_len = config.max_model_len,
+                               .vocab = config.vocab,
+                               .chat_template_name = c->options->chat_template};
+    CRIA_TRY(cria_server_set_model(l->server, &model, err));
+    print_summary(l);
+    return CRIA_OK;
+}
+
+static void *load_thread(void *context) {
+    loading *l = context;
+    l->status = load(l, &l->error);
+    if (l->status != CRIA_OK) cria_server_stop(l->server);
+    return NULL;
+}
+
+/* SIGINT and SIGTERM become readable bytes, so that the loop drains instead of dying. */
+static int stop_signals(void) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static cria_status run(loading *l, int stop_fd, cria_error *err) {
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, load_thread, l) != 0)
+        return cria_fail(err, CRIA_ERR_MEMORY, "the loading thread cannot be started");
+    cria_status status = cria_server_run(l->server, stop_fd, err);
+    pthread_join(thread, NULL);
+    if (l->status != CRIA_OK) status = cria_fail(err, l->status, "%s", l->error.message);
+    cria_engine_destroy(l->engine);
+    return status;
+}
+
+cria_status cria_command_serve(const cria_command *command, cria_error *err) {
+    const cria_main_options *o = command->options;
+    char *names = strdup(o->served_model_name ? o->served_model_name : command->model);
+    const char *list[MAX_NAMES];
+    size_t count = 0;
+    if (!names) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for the model's name");
+    if (!o->served_model_name) {
+        list[count++] = names;
+    } else {
+        char *state = NULL;
+        for (char *name = strtok_r(names, ",", &state); name && count < MAX_NAMES; name = strtok_r(NULL, ",", &state))
+            list[count++] = name;
+    }
+    cria_server_config config = {.host = o->host,
+                                 .port = (int)o->port,
+                                 .model_names = list,
+                                 .model_name_count = count,
+                                 .model_root = command->path,
+                                 .api_key = o->api_key,
+                                 .version = CRIA_VERSION,
+                                 .max_logprobs = o->max_logprobs,
+                                 .drain_seconds = (double)o->drain_seconds};
+    loading l = {.command = command, .start = cria_clock_ns()};
+    int stop_fd = stop_signals();
+    cria_status status = count ? cria_server_create(&config, command->log, &l.server, err)
+                               : cria_fail(err, CRIA_ERR_ARGUMENT, "served-model-name: it is empty");
+    if (status == CRIA_OK) status = run(&l, stop_fd, err);
+    cria_server_destroy(l.server);
+    cria_runtime_close(l.runtime);
+    if (stop_fd >= 0) close(stop_fd);
+    free(names);
+    return status;
+}
