@@ -1,8 +1,8 @@
 /* Weights: named, typed, read-only views into a checkpoint's mapped files, whatever its format.
  *
- * Formats: safetensors (one file or sharded by index), PyTorch .bin (zip + restricted pickle; sharded), Alpa's folder of
- * NPY files, GGUF. Nothing is copied: a view points into a mapping, and pages come in as they are read. Opened on the
- * start-up thread; afterwards any number of threads may look up and read. */
+ * Formats: safetensors (one file or sharded by index), PyTorch .bin (zip + restricted pickle; sharded), Alpa's folder
+ * of NPY files, GGUF. Nothing is copied: a view points into a mapping, and pages come in as they are read. Opened on
+ * the start-up thread; afterwards any number of threads may look up and read. */
 #ifndef CRIA_MODELS_WEIGHTS_H
 #define CRIA_MODELS_WEIGHTS_H
 
@@ -29,8 +29,8 @@ typedef struct {
 
 typedef struct cria_weights cria_weights;
 
-/* Opens whatever `path` is: a .gguf file, or a folder with *.safetensors(.index.json), pytorch_model*.bin(.index.json) or
- * Alpa's NPY files. Truncated, overlapping, misshapen or misaligned entries are CRIA_ERR_FORMAT that names file and
+/* Opens whatever `path` is: a .gguf file, or a folder with *.safetensors(.index.json), pytorch_model*.bin(.index.json)
+ * or Alpa's NPY files. Truncated, overlapping, misshapen or misaligned entries are CRIA_ERR_FORMAT that names file and
  * tensor. */
 cria_status cria_weights_open(const char *path, cria_weights **out, cria_error *err);
 void cria_weights_close(cria_weights *weights);
