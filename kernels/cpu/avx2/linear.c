@@ -1,0 +1,106 @@
+/* AVX2: linear layers over f32 panels, and over bf16 panels by widening. */
+#include "kernels/cpu/linear.h"
+#include "kernels/cpu/cpu.h"
+
+#if defined(__AVX2__)
+#include "kernels/cpu/avx2/quantised.h"
+#include "kernels/cpu/finish.h"
+
+#include <immintrin.h>
+
+CRIA_INLINE void f32_tile(const uint8_t *panel, const uint8_t *rows, size_t row_bytes, int64_t cols, float *sums,
+                          const int tokens) {
+    const float *w = (const float *)(const void *)panel;
+    __m256 acc[6][2];
+    CRIA_UNROLL for (int t = 0; t < tokens; t++) acc[t][0] = acc[t][1] = _mm256_setzero_ps();
+    for (int64_t k = 0; k < cols; k++, w += 16, rows += 4) {
+        __m256 low = _mm256_load_ps(w), high = _mm256_load_ps(w + 8);
+        CRIA_UNROLL for (int t = 0; t < tokens; t++) {
+            __m256 x = _mm256_broadcast_ss((const float *)(const void *)(rows + (size_t)t * row_bytes));
+            acc[t][0] = _mm256_fmadd_ps(x, low, acc[t][0]);
+            acc[t][1] = _mm256_fmadd_ps(x, high, acc[t][1]);
+        }
+    }
+    CRIA_UNROLL for (int t = 0; t < tokens; t++) {
+        _mm256_store_ps(sums + 16 * t, acc[t][0]);
+        _mm256_store_ps(sums + 16 * t + 8, acc[t][1]);
+    }
+}
+
+/* Thirty-two columns of the tokens are widened once and then broadcast from the stack. */
+enum { WIDE = 32 };
+
+CRIA_INLINE void widen(const uint8_t *row, float *out) {
+    for (int part = 0; part < 4; part++) {
+        __m128i bf16 = _mm_loadu_si128((const __m128i *)(const void *)(row + 16 * part));
+        _mm256_store_si256((__m256i *)(void *)(out + 8 * part), _mm256_slli_epi32(_mm256_cvtepu16_epi32(bf16), 16));
+    }
+}
+
+CRIA_INLINE void bf16_tile(const uint8_t *panel, const uint8_t *rows, size_t row_bytes, int64_t cols, float *sums,
+                           const int tokens) {
+    const __m256i high_half = _mm256_set1_epi32((int)0xffff0000u);
+    _Alignas(32) float x[6][WIDE];
+    __m256 acc[6][2];
+    CRIA_UNROLL for (int t = 0; t < tokens; t++) acc[t][0] = acc[t][1] = _mm256_setzero_ps();
+    for (int64_t k = 0; k < cols; k += WIDE, rows += WIDE * 2) {
+        int64_t columns = cols - k < WIDE ? (cols - k + 1) / 2 * 2 : WIDE;
+        for (int t = 0; t < tokens; t++) widen(rows + (size_t)t * row_bytes, x[t]);
+        for (int64_t i = 0; i < columns; i++) {
+            __m256i low = _mm256_load_si256((const __m256i *)(const void *)panel);
+            __m256i high = _mm256_load_si256((const __m256i *)(const void *)(panel + 32));
+            if (i & 1) { /* a pair of columns shares a vector */
+                low = _mm256_and_si256(low, high_half);
+                high = _mm256_and_si256(high, high_half);
+                panel += 64;
+            } else {
+                low = _mm256_slli_epi32(low, 16);
+                high = _mm256_slli_epi32(high, 16);
+            }
+            CRIA_UNROLL for (int t = 0; t < tokens; t++) {
+                __m256 value = _mm256_broadcast_ss(&x[t][i]);
+                acc[t][0] = _mm256_fmadd_ps(value, _mm256_castsi256_ps(low), acc[t][0]);
+                acc[t][1] = _mm256_fmadd_ps(value, _mm256_castsi256_ps(high), acc[t][1]);
+            }
+        }
+    }
+    CRIA_UNROLL for (int t = 0; t < tokens; t++) {
+        _mm256_store_ps(sums + 16 * t, acc[t][0]);
+        _mm256_store_ps(sums + 16 * t + 8, acc[t][1]);
+    }
+}
+
+#define TILE(n)                                                                                                        \
+    case n:                                                                                                            \
+        TILE_FUNCTION(panel, rows, row_bytes, cols, sums, n);                                                          \
+        return;
+
+static void dot_f32(const uint8_t *panel, const uint8_t *rows, size_t row_bytes, int64_t tokens, int64_t cols,
+                    float *sums) {
+#define TILE_FUNCTION f32_tile
+    switch (tokens) { CRIA_TILES_6(TILE) }
+#undef TILE_FUNCTION
+}
+
+static void dot_bf16(const uint8_t *panel, const uint8_t *rows, size_t row_bytes, int64_t tokens, int64_t cols,
+                     float *sums) {
+#define TILE_FUNCTION bf16_tile
+    switch (tokens) { CRIA_TILES_6(TILE) }
+#undef TILE_FUNCTION
+}
+
+static void finish(const cria_linear_args *args, int64_t first_row, int64_t first_token, int64_t tokens,
+                   const float *sums) {
+    finish_panel(args, first_row, first_token, tokens, sums);
+}
+
+void cria_linear_avx2(const cria_linear_args *args, cria_worker *worker) {
+    static const cria_linear_kernel kernels[CRIA_PANEL_COUNT] = {
+        [CRIA_PANEL_F32] = {dot_f32, 6, finish},         [CRIA_PANEL_BF16] = {dot_bf16, 6, finish},
+        [CRIA_PANEL_I8] = {cria_dot_i8_avx2, 4, finish}, [CRIA_PANEL_Q8] = {cria_dot_q8_avx2, 4, finish},
+        [CRIA_PANEL_Q4] = {cria_dot_q4_avx2, 4, finish},
+    };
+    cria_linear_run(args, worker, &kernels[args->weight->type]);
+}
+
+#endif
