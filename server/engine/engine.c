@@ -191,7 +191,7 @@ static bool take_inbox(cria_engine *engine, bool wait) {
         }
     }
     for (; cancelled; cancelled = next) {
-        next = cancelled->signal_next;
+        next = cancelled->cancelled_next;
         finish(engine, cancelled, CRIA_FINISH_ABORT, -1, NULL);
     }
     return open;

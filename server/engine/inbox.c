@@ -201,7 +201,8 @@ bool cria_inbox_take(cria_inbox *inbox, bool wait, cria_sequence **submitted, cr
         sequence->paused = sequence->pause_wanted;
         sequence->cancelled = sequence->cancel_wanted;
         if (!sequence->cancelled) continue;
-        sequence->signal_next = *cancelled;
+        /* Not signal_next: others may signal it again while the list is walked. */
+        sequence->cancelled_next = *cancelled;
         *cancelled = sequence;
     }
     *submitted = inbox->first_submitted;

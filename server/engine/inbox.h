@@ -26,8 +26,8 @@ void cria_inbox_stats(cria_inbox *inbox, cria_engine_stats *out);
 /* ---- engine thread only ---- */
 
 /* Everything that came since the last call: `submitted` is a list along inbox_next, in order of arrival; `cancelled`
- * one along signal_next. Both wishes are written into the sequences. Waits for something to come if `wait`. False once
- * closed. */
+ * one along cancelled_next. Both wishes are written into the sequences. Waits for something to come if `wait`. False
+ * once closed. */
 bool cria_inbox_take(cria_inbox *inbox, bool wait, cria_sequence **submitted, cria_sequence **cancelled);
 /* The sequence has ended: its id is unknown from now on. */
 void cria_inbox_forget(cria_inbox *inbox, cria_sequence *sequence);

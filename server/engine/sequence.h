@@ -24,6 +24,7 @@ typedef struct cria_sequence {
     /* Engine thread only from here on. */
     bool queued, running; /* in the scheduler's waiting list; in its running list */
     bool paused, cancelled;
+    struct cria_sequence *cancelled_next;
     struct cria_sequence *previous, *next; /* in one of these lists */
     uint64_t arrival;                      /* order of arrival */
 
