@@ -468,7 +468,10 @@ cria_status cria_config_read(const char *folder, cria_model_config *out, cria_er
     CRIA_TRY(cria_path_join(folder, "config.json", path, sizeof path, err));
     CRIA_TRY(cria_path_join(folder, "generation_config.json", generation, sizeof generation, err));
     if (!cria_path_is_file(path)) {
-        return cria_fail(err, CRIA_ERR_NOT_FOUND, "%s has no config.json", folder);
+        char alpa[PATH_BYTES];
+        CRIA_TRY(cria_path_join(folder, "decoder.embed_tokens.weight", alpa, sizeof alpa, err));
+        if (cria_path_is_file(alpa)) return cria_config_from_alpa_name(folder, out, err);
+        return cria_fail(err, CRIA_ERR_NOT_FOUND, "%s: has no config.json", folder);
     }
     cria_json *json = NULL;
     CRIA_TRY(cria_json_parse_file(path, CONFIG_LIMIT_BYTES, &json, err));

@@ -54,11 +54,13 @@ typedef struct {
         rope_interleaved_rows; /* GGUF llama stores q and k rows permuted for pairwise rotation; the loader undoes it */
 } cria_model_config;
 
-/* Reads folder/config.json (and generation_config.json for eos ids if there is one). */
+/* Reads folder/config.json (and generation_config.json for eos ids if there is one). A folder of Alpa's NPY files
+ * without a config.json is read by its name. */
 cria_status cria_config_read(const char *folder, cria_model_config *out, cria_error *err);
 /* From a parsed config.json object. */
 cria_status cria_config_from_json(const cria_json_value *root, cria_model_config *out, cria_error *err);
-/* From GGUF metadata ("llama"). Tied if the file has no output.weight. */
+/* From GGUF metadata ("llama"). Tied if the file has no output.weight; `type` is that of the first layer's query
+ * weights. */
 struct cria_gguf;
 cria_status cria_config_from_gguf(const struct cria_gguf *gguf, cria_model_config *out, cria_error *err);
 /* From the name of an Alpa weight folder: "125M_np", "opt-2.7b-np", ... */
