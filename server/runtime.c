@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "models/family.h"
+#include "models/gguf.h"
 #include "models/source.h"
 #include "models/weights/weights.h"
 #include "parallel/lower/lower.h"
@@ -201,6 +202,13 @@ cria_executor *cria_runtime_executor(const cria_runtime *r) {
 }
 const cria_tokenizer *cria_runtime_tokenizer(const cria_runtime *r) {
     return r->tokenizer;
+}
+
+const char *cria_runtime_chat_template(const cria_runtime *r) {
+    const cria_gguf *gguf = cria_weights_gguf(r->weights);
+    const char *text = NULL;
+    if (gguf && cria_gguf_get_string(gguf, "tokenizer.chat_template", NULL, &text, NULL) != CRIA_OK) return NULL;
+    return text;
 }
 
 void cria_runtime_engine_config(const cria_runtime *r, cria_engine_config *out) {

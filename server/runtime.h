@@ -34,6 +34,8 @@ const cria_graph *cria_runtime_graph(const cria_runtime *runtime);
 const cria_program *cria_runtime_program(const cria_runtime *runtime);
 cria_executor *cria_runtime_executor(const cria_runtime *runtime);
 const cria_tokenizer *cria_runtime_tokenizer(const cria_runtime *runtime); /* NULL where the model has none */
+/* The chat template that a GGUF file carries; NULL for folders (the tokenizer has theirs). */
+const char *cria_runtime_chat_template(const cria_runtime *runtime);
 /* The engine's configuration for this model and these options. */
 void cria_runtime_engine_config(const cria_runtime *runtime, cria_engine_config *out);
 

@@ -61,7 +61,8 @@ static cria_status load(loading *l, cria_error *err) {
                                .tokenizer = cria_runtime_tokenizer(l->runtime),
                                .max_model_len = config.max_model_len,
                                .vocab = config.vocab,
-                               .chat_template_name = c->options->chat_template};
+                               .chat_template_name = c->options->chat_template,
+                               .chat_template_text = cria_runtime_chat_template(l->runtime)};
     CRIA_TRY(cria_server_set_model(l->server, &model, err));
     print_summary(l);
     return CRIA_OK;
