@@ -147,11 +147,16 @@ cria_status cria_options_defaults(const cria_option *table, size_t count, void *
 }
 
 /* The row of that name, whatever command takes it. */
-static const cria_option *find(const cria_option *table, size_t count, const char *name, size_t length) {
+/* A flag may have one row per command (a count here, a list there): the row of this command is preferred. */
+static const cria_option *find(const cria_option *table, size_t count, unsigned command, const char *name,
+                               size_t length) {
+    const cria_option *other = NULL;
     for (size_t i = 0; i < count; i++) {
-        if (strlen(table[i].flag) == length && memcmp(table[i].flag, name, length) == 0) return &table[i];
+        if (strlen(table[i].flag) != length || memcmp(table[i].flag, name, length) != 0) continue;
+        if (table[i].commands & command) return &table[i];
+        other = &table[i];
     }
-    return NULL;
+    return other;
 }
 
 /* Levenshtein's distance over one row; names longer than LONGEST_NAME are as far as can be. */
@@ -175,7 +180,7 @@ static size_t distance(const char *a, size_t a_length, const char *b) {
 static cria_status fail_unknown(const cria_option *table, size_t count, unsigned command, const char *name,
                                 size_t length, cria_error *err) {
     int shown = length > LONGEST_NAME ? LONGEST_NAME : (int)length;
-    if (find(table, count, name, length)) {
+    if (find(table, count, command, name, length)) {
         return cria_fail(err, CRIA_ERR_ARGUMENT, "--%.*s is not an option of this command", shown, name);
     }
     const char *nearest = NULL;
@@ -199,10 +204,10 @@ static cria_status parse_one(const cria_option *table, size_t count, unsigned co
     const char *name = argv[(*at)++] + 2;
     size_t length = strcspn(name, "=");
     const char *value = name[length] ? name + length + 1 : NULL;
-    const cria_option *row = find(table, count, name, length);
+    const cria_option *row = find(table, count, command, name, length);
     bool off = false;
     if (!row && length > 3 && memcmp(name, "no-", 3) == 0) {
-        row = find(table, count, name + 3, length - 3);
+        row = find(table, count, command, name + 3, length - 3);
         off = row && row->type == CRIA_OPTION_FLAG;
         if (!off) row = NULL;
     }
