@@ -1,0 +1,171 @@
+/* A request's tokens and log-probabilities are bit-identical alone, among 15 others, with any chunk size, after
+ * preemption and with prefix-cache hits: the real engine over the real executor, in every numeric type. */
+#include "base/queue.h"
+#include "server/runtime.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { REQUESTS = 16, MAX_NEW = 24, PROMPT_MAX = 80 };
+
+typedef struct {
+    int count, prompt_count;
+    int32_t token[MAX_NEW];
+    float logprob[MAX_NEW];
+    float prompt_logprob[PROMPT_MAX];
+    int cached;
+} answer;
+
+/* How the same work is run. */
+typedef struct {
+    const char *name;
+    int64_t chunk, sequences, blocks; /* blocks 0: plenty */
+    bool prefix_cache, one_by_one, twice;
+} setting;
+
+static void deliver(void *context, cria_event *event) {
+    assert_true(cria_queue_try_push(context, &event));
+}
+
+/* Prompts share their first 34 tokens in groups of four, so that prefix-cache hits and different lengths occur. */
+static cria_request *make_request(int index, int64_t vocab, answer *to) {
+    cria_request *r = cria_request_create();
+    assert_non_null(r);
+    int length = 20 + (index * 13) % 44;
+    r->prompt = malloc((size_t)length * sizeof *r->prompt);
+    assert_non_null(r->prompt);
+    for (int i = 0; i < length; i++) {
+        int group = i < 34 ? index / 4 : index + 100;
+        r->prompt[i] = (int32_t)((i * 31 + group * 17 + 3) % vocab);
+    }
+    r->prompt_count = (size_t)length;
+    r->user = to;
+    r->sampling.max_tokens = MAX_NEW;
+    r->sampling.ignore_eos = true;
+    r->sampling.logprobs = 2;
+    r->sampling.temperature = index % 2 ? 0.8f : 0;
+    r->sampling.top_p = index % 4 == 1 ? 0.9f : 1;
+    r->sampling.repetition_penalty = index % 3 ? 1 : 1.1f;
+    r->sampling.seed = (uint64_t)(index + 5);
+    r->sampling.prompt_logprobs = index % 5 == 4 ? 1 : -1;
+    return r;
+}
+
+static void take(cria_queue *queue, int open) {
+    while (open > 0) {
+        cria_event *event;
+        assert_true(cria_queue_pop(queue, &event, 60000));
+        answer *a = event->user;
+        if (event->kind == CRIA_EVENT_TOKEN) {
+            assert_true(a->count < MAX_NEW && event->has_logprobs);
+            a->token[a->count] = event->token;
+            a->logprob[a->count++] = event->logprobs[0].logprob;
+        } else if (event->kind == CRIA_EVENT_PROMPT) {
+            for (int i = 0; i < event->count; i++) {
+                a->prompt_logprob[event->first + i] = event->logprobs[i].logprob;
+                a->prompt_count++;
+            }
+        } else {
+            assert_int_equal(event->finish, CRIA_FINISH_LENGTH);
+            a->cached = event->cached_tokens;
+            open--;
+        }
+        cria_event_destroy(event);
+    }
+}
+
+/* Runs all requests on a fresh runtime; returns how often a sequence was preempted. */
+static uint64_t run(const char *model, const char *dtype, const setting *s, answer *answers) {
+    cria_main_options options = {0};
+    cria_error err = {0};
+    assert_int_equal(cria_options_defaults(cria_option_table, cria_option_count, &options, &err), CRIA_OK);
+    options.dtype = dtype;
+    options.quiet = true;
+    options.block_size = "16";
+    options.max_num_seqs = s->sequences;
+    options.max_num_batched_tokens = s->chunk;
+    options.enable_prefix_caching = s->prefix_cache;
+    options.max_model_len = 88;
+    cria_runtime *runtime;
+    cria_runtime_request request = {.threads = 2};
+    char path[512];
+    snprintf(path, sizeof path, "%s/tests/fixtures/models/%s", CRIA_SOURCE_DIR, model);
+    if (cria_runtime_open(path, &options, &request, NULL, &runtime, &err) != CRIA_OK) fail_msg("%s", err.message);
+    cria_engine_config config;
+    cria_runtime_engine_config(runtime, &config);
+    if (s->blocks && s->blocks < config.blocks) config.blocks = s->blocks;
+    cria_queue *queue = cria_queue_create(sizeof(cria_event *), REQUESTS * (PROMPT_MAX + MAX_NEW + 2));
+    cria_engine *engine;
+    cria_runner runner = cria_executor_runner(cria_runtime_executor(runtime));
+    assert_int_equal(cria_engine_create(&config, runner, deliver, queue, NULL, &engine, &err), CRIA_OK);
+    for (int round = 0; round < (s->twice ? 2 : 1); round++) {
+        memset(answers, 0, REQUESTS * sizeof *answers);
+        for (int i = 0; i < REQUESTS; i++) {
+            uint64_t id;
+            cria_request *r = make_request(i, config.vocab, &answers[i]);
+            if (cria_engine_submit(engine, r, &id, &err) != CRIA_OK) fail_msg("%s: %s", s->name, err.message);
+            if (s->one_by_one) take(queue, 1);
+        }
+        if (!s->one_by_one) take(queue, REQUESTS);
+    }
+    cria_engine_stats stats;
+    cria_engine_stats_get(engine, &stats);
+    assert_int_equal(stats.blocks_free, stats.blocks_total);
+    cria_engine_destroy(engine);
+    cria_queue_destroy(queue);
+    cria_runtime_close(runtime);
+    return stats.preemptions;
+}
+
+static void check_model(const char *model, const char *dtype) {
+    static const setting alone = {"alone", 128, 16, 0, false, true, false};
+    static const setting settings[] = {
+        {"among 15 others", 128, 16, 0, false, false, false}, {"chunks of 7", 7, 5, 0, false, false, false},
+        {"chunks of 33", 33, 16, 0, false, false, false},     {"preempted", 64, 16, 20, false, false, false},
+        {"prefix cache", 64, 16, 0, true, false, true},       {"prefix cache, preempted", 48, 8, 24, true, false, true},
+    };
+    static answer expected[REQUESTS], got[REQUESTS];
+    run(model, dtype, &alone, expected);
+    for (size_t k = 0; k < sizeof settings / sizeof *settings; k++) {
+        const setting *s = &settings[k];
+        uint64_t preemptions = run(model, dtype, s, got);
+        int cached = 0;
+        for (int i = 0; i < REQUESTS; i++) {
+            cached += got[i].cached;
+            if (got[i].count != MAX_NEW || memcmp(got[i].token, expected[i].token, sizeof got[i].token) != 0)
+                fail_msg("%s %s: request %d has other tokens when %s", model, dtype, i, s->name);
+            if (memcmp(got[i].logprob, expected[i].logprob, sizeof got[i].logprob) != 0 ||
+                memcmp(got[i].prompt_logprob, expected[i].prompt_logprob, sizeof got[i].prompt_logprob) != 0)
+                fail_msg("%s %s: request %d has other log-probabilities when %s", model, dtype, i, s->name);
+        }
+        if (strstr(s->name, "preempted")) assert_true(preemptions > 0);
+        if (s->prefix_cache) assert_true(cached > 0);
+    }
+}
+
+static void opt_requests_are_bit_identical_in_any_company(void **state) {
+    (void)state;
+    check_model("opt-plain", "f32");
+    check_model("opt-plain", "int8");
+}
+
+static void llama_requests_are_bit_identical_in_any_company(void **state) {
+    (void)state;
+    check_model("llama-gqa", "f32");
+    check_model("llama-gqa", "bf16");
+    check_model("llama-gqa", "int4");
+    check_model("llama-gqa", "q8");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(opt_requests_are_bit_identical_in_any_company),
+        cmocka_unit_test(llama_requests_are_bit_identical_in_any_company),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
