@@ -70,8 +70,14 @@ void cria_kernels_select(cria_isa isa, cria_kernels *out) {
         .sample = cria_ref_sample,
     };
 #if defined(__x86_64__)
-    if (isa >= CRIA_ISA_AVX2) cria_overlay_avx2_linear(out);
-    if (isa >= CRIA_ISA_AVX512) cria_overlay_avx512_linear(out);
+    if (isa >= CRIA_ISA_AVX2) {
+        cria_overlay_avx2_linear(out);
+        cria_overlay_avx2_rows(out);
+    }
+    if (isa >= CRIA_ISA_AVX512) {
+        cria_overlay_avx512_linear(out);
+        cria_overlay_avx512_rows(out);
+    }
     if (isa >= CRIA_ISA_AVX512_VNNI) cria_overlay_avx512vnni_linear(out);
     if (isa >= CRIA_ISA_AVX512_BF16) cria_overlay_avx512bf16_linear(out);
 #endif
