@@ -396,12 +396,14 @@ def check(path, cria):
     _, greedy, margin = judge(model, prompt)
     answer = json.loads(subprocess.run(
         [cria, "generate", str(path), "--prompt-ids", ",".join(map(str, prompt)), "--max-tokens", str(GREEDY_TOKENS),
-         "--temperature", "0", "--ignore-eos", "--json", "--dtype", "float32"],
+         "--ignore-eos", "--dtype", "f32", "--logprobs", "0", "--echo", "--json"],
         check=True, capture_output=True, text=True).stdout)
+    ids = prompt + answer["tokens"]
     with torch.no_grad():
-        rows = torch.log_softmax(logits_of(model, prompt + answer["tokens"]), -1)
-    worst = max(abs(rows[len(prompt) - 1 + i, token].item() - logprob)
-                for i, (token, logprob) in enumerate(zip(answer["tokens"], answer["logprobs"])))
+        rows = torch.log_softmax(logits_of(model, ids), -1)
+    values = answer["prompt_logprobs"] + answer["logprobs"]  # of every position but the first
+    worst = max(abs(rows[i, ids[i + 1]].item() - value["logprob"]) for i, value in enumerate(values))
+    assert len(values) == len(ids) - 1
     same = answer["tokens"] == greedy
     print(f"{path}: greedy {'identical' if same else 'DIFFERENT'} (smallest lead {margin:.2g}), "
           f"largest difference of a log-probability {worst:.2g}")

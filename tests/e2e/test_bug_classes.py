@@ -147,6 +147,18 @@ def test_14_a_request_that_can_never_fit_is_refused_at_once(opt):
         assert server.complete([5] * 60)["choices"]
 
 
+def test_16_a_full_queue_is_a_429_that_says_when_to_come_back():
+    with Server(FIXTURES / "models" / "opt-f16-text", "--max-num-seqs", 1, "--max-waiting", 4, name="m") as server:
+        body = {"prompt": "a", "max_tokens": 300, "ignore_eos": True, "temperature": 0}
+        with concurrent.futures.ThreadPoolExecutor(24) as pool:
+            answers = list(pool.map(lambda _: server.request("POST", "/v1/completions", body), range(24)))
+        refusals = [answer for answer in answers if answer.status != 200]
+        assert 0 < len(refusals) < 24 - 4
+        for answer in refusals:
+            assert answer.status == 429 and int(answer.headers["retry-after"]) > 0 and answer.json["error"]["code"] == 429
+        server.wait_until_idle()
+
+
 def test_17_prompt_log_probabilities_of_a_large_vocabulary_take_little_memory(wide):
     wide.complete([7] * 900, max_tokens=1, echo=True, logprobs=1)
     before = wide.resident_bytes()

@@ -15,7 +15,8 @@ def cria(*arguments, status=0):
 
 
 def test_generate_prints_one_object_with_json():
-    answer = json.loads(cria("generate", OPT, "--prompt", "The herd", "--max-tokens", 9, "--temperature", 0, "--json"))
+    answer = json.loads(cria("generate", OPT, "--prompt", "The herd", "--max-tokens", 9, "--temperature", 0, "--logprobs", 0,
+                             "--json"))
     assert set(answer) >= {"text", "tokens", "logprobs", "finish_reason", "timings"}
     assert len(answer["tokens"]) == len(answer["logprobs"]) <= 9
     assert not answer["text"].startswith("The herd")
