@@ -12,7 +12,7 @@ struct cria_executor {
     const cria_graph *graph;
     const cria_program *program;
     const cria_kernels *kernels;
-    cria_pool *pool, *solo; /* solo: worker 0 alone, for chains that are too small to share */
+    cria_pool *pool;
     cria_executor_options options;
     cria_memory weights, kv, workspace, scratch;
     cria_panels *panels;      /* by weight index; vectors have only data */
@@ -92,7 +92,6 @@ static cria_status create(cria_executor *e, const cria_param_source *source, cri
     CRIA_TRY(cria_memory_map(&e->kv, kv_bytes, "KV cache", err));
     CRIA_TRY(cria_memory_map(&e->workspace, p->workspace_bytes, "workspace", err));
     CRIA_TRY(cria_memory_map(&e->scratch, scratch_stride(e) * cria_pool_threads(e->pool), "scratch", err));
-    CRIA_TRY(cria_pool_create(1, &e->solo, err));
     bind_kv(e);
     for (int i = 0; i < p->weight_count; i++) {
         const cria_weight_spec *w = &p->weights[i];
@@ -129,7 +128,6 @@ void cria_executor_destroy(cria_executor *e) {
     cria_memory_unmap(&e->kv);
     cria_memory_unmap(&e->workspace);
     cria_memory_unmap(&e->scratch);
-    cria_pool_destroy(e->solo);
     free(e->panels);
     free(e->kv_layers);
     free(e->seconds);
@@ -306,59 +304,26 @@ static void call(const step *s, const cria_instruction *ins, cria_worker *worker
     }
 }
 
-static void call_timed(const step *s, int index, cria_worker *worker) {
+static void run_phase(const step *s, cria_phase phase, cria_worker *worker) {
     cria_executor *e = s->executor;
-    bool timed = e->profiling && worker->index == 0;
-    uint64_t start = timed ? cria_clock_ns() : 0;
-    call(s, &e->program->instructions[index], worker);
-    cria_worker_barrier(worker);
-    if (timed) e->seconds[index] += cria_seconds_between(start, cria_clock_ns());
-}
-
-/* Instructions [first, end) of one phase by one worker. */
-typedef struct {
-    const step *s;
-    int first, end;
-} chain;
-
-static void chain_job(cria_worker *worker, void *context) {
-    const chain *c = context;
-    for (int i = c->first; i < c->end; i++) call_timed(c->s, i, worker);
-}
-
-/* Work of a few microseconds per row that reads no weights: sharing it costs more than doing it. */
-static bool is_small(cria_kernel_id kernel) {
-    return kernel != CRIA_KERNEL_linear && kernel != CRIA_KERNEL_attention && kernel != CRIA_KERNEL_sample;
-}
-
-enum { SOLO_ROWS = 4 };
-
-/* Runs the phase's instructions in order. In steps of few rows, chains of small ones are left to worker 0, so that the
- * others wait once for the chain and not once for each of its links. */
-static void run_phase(const step *s, cria_phase phase, int64_t rows, cria_worker *worker) {
-    cria_executor *e = s->executor;
-    const cria_instruction *list = e->program->instructions;
-    for (int i = 0; i < e->program->instruction_count;) {
-        int end = i + 1;
-        if (list[i].phase == phase && rows <= SOLO_ROWS && worker->count > 1 && is_small(list[i].kernel)) {
-            while (end < e->program->instruction_count && list[end].phase == phase && is_small(list[end].kernel)) end++;
-            chain c = {s, i, end};
-            if (worker->index == 0) cria_pool_run(e->solo, chain_job, &c);
-            cria_worker_barrier(worker);
-        } else if (list[i].phase == phase) {
-            call_timed(s, i, worker);
-        }
-        i = end;
+    for (int i = 0; i < e->program->instruction_count; i++) {
+        const cria_instruction *ins = &e->program->instructions[i];
+        if (ins->phase != phase) continue;
+        bool timed = e->profiling && worker->index == 0;
+        uint64_t start = timed ? cria_clock_ns() : 0;
+        call(s, ins, worker);
+        cria_worker_barrier(worker);
+        if (timed) e->seconds[i] += cria_seconds_between(start, cria_clock_ns());
     }
 }
 
 static void step_job(cria_worker *worker, void *context) {
     step s = *(const step *)context; /* a copy of its own: every worker counts the chunks itself */
-    run_phase(&s, CRIA_PHASE_BODY, s.batch->tokens, worker);
+    run_phase(&s, CRIA_PHASE_BODY, worker);
     int64_t chunk = s.executor->program->head_rows;
     for (s.first_row = 0; s.first_row < s.batch->rows; s.first_row += chunk) {
         s.rows = s.batch->rows - s.first_row < chunk ? s.batch->rows - s.first_row : chunk;
-        run_phase(&s, CRIA_PHASE_HEAD, s.rows, worker);
+        run_phase(&s, CRIA_PHASE_HEAD, worker);
     }
 }
 
