@@ -9,8 +9,7 @@
     X(norm)                                                                                                            \
     X(glu)                                                                                                             \
     X(rope)                                                                                                            \
-    X(kv_store)                                                                                                        \
-    X(attention)
+    X(kv_store)
 
 #define X(name)                                                                                                        \
     void cria_avx2_##name(const cria_##name##_args *args, cria_worker *worker);                                        \

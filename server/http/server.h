@@ -29,11 +29,12 @@ typedef struct {
     int64_t max_connections;     /* 1024 open sockets */
     int64_t max_body_bytes;      /* 16 MiB */
     int64_t max_logprobs;        /* 20 per token; a negative number: the whole vocabulary may be asked for */
-    int64_t max_n;               /* 128 choices per prompt (`n`, `best_of`) */
+    int64_t max_n;               /* 1024 choices per prompt (`n`, `best_of`) */
     int64_t max_prompts;         /* 1024 prompts in one request */
     int64_t max_sequences;       /* 1024 sequences (prompts times n) in one request */
-    int64_t max_stop_strings;    /* 256 in one request; each at most max_stop_bytes */
+    int64_t max_stop_strings;    /* 16 in one request, max_stop_bytes together */
     int64_t max_stop_bytes;      /* 4096 */
+    int64_t max_next_logprobs;   /* 100: `top_k` of Alpa's /logprobs; the engine's limits.top_logprobs must allow it */
     double idle_seconds;         /* 75: a kept-alive connection without a request */
     double request_seconds;      /* 30: from a request's first byte to its last (slow loris) */
     double write_seconds;        /* 120: a client that reads nothing of a stream for so long is cut off */
@@ -47,7 +48,9 @@ typedef struct {
     cria_engine *engine;
     const cria_tokenizer *tokenizer;
     int64_t max_model_len;
-    int64_t vocab;                  /* of the model; 0: the tokenizer's size */
+    int64_t vocab;  /* of the model; 0: the tokenizer's size */
+    int32_t eos[8]; /* as in cria_engine_config; none: the tokenizer's */
+    int eos_count;
     const char *chat_template_name; /* --chat-template; NULL: recognise chat_template_text. An unknown name fails. */
     const char *chat_template_text; /* NULL: the tokenizer's own (cria_tokenizer_chat_template) */
     const char *plan_json;          /* answered by GET /plan; NULL: 404 */

@@ -1,0 +1,260 @@
+/* The life of connections and exchanges, as MHD reports it. */
+#include "server/http/exchange.h"
+
+#include "base/clock.h"
+#include "base/random.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+/* ---- connections ---- */
+
+static void open_socket(cria_server *server, struct MHD_Connection *connection, void **socket_context) {
+    cria_socket *socket = calloc(1, sizeof *socket);
+    *socket_context = socket;
+    if (!socket) return; /* the handler refuses what comes on it */
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    socket->server = server;
+    socket->connection = connection;
+    socket->fd = info ? info->connect_fd : -1;
+    socket->quiet_ns = cria_clock_ns();
+    socket->next = server->sockets;
+    if (socket->next) socket->next->previous = socket;
+    server->sockets = socket;
+    int one = 1;
+    setsockopt(socket->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    /* MHD looks away from suspended connections: a client that leaves is noticed here. */
+    struct epoll_event event = {.events = EPOLLRDHUP | EPOLLET, .data.ptr = socket};
+    epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, socket->fd, &event);
+}
+
+static void close_socket(cria_server *server, void **socket_context) {
+    cria_socket *socket = *socket_context;
+    if (!socket) return;
+    epoll_ctl(server->epoll_fd, EPOLL_CTL_DEL, socket->fd, NULL);
+    if (socket->next) socket->next->previous = socket->previous;
+    if (socket->previous) {
+        socket->previous->next = socket->next;
+    } else {
+        server->sockets = socket->next;
+    }
+    free(socket);
+    *socket_context = NULL;
+}
+
+void cria_socket_notify(void *server, struct MHD_Connection *connection, void **socket_context,
+                        enum MHD_ConnectionNotificationCode code) {
+    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        open_socket(server, connection, socket_context);
+    } else {
+        close_socket(server, socket_context);
+    }
+}
+
+static cria_socket *socket_of(struct MHD_Connection *connection) {
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    return info ? info->socket_context : NULL;
+}
+
+/* ---- exchanges ---- */
+
+/* A client's own id is shown back where it is harmless to show. */
+static void name_exchange(cria_exchange *exchange, const char *given) {
+    size_t length = given ? strlen(given) : 0;
+    bool usable = length > 0 && length < sizeof exchange->request_id;
+    for (size_t i = 0; usable && i < length; ++i) usable = given[i] > 32 && given[i] < 127;
+    if (usable) {
+        memcpy(exchange->request_id, given, length + 1);
+    } else {
+        snprintf(exchange->request_id, sizeof exchange->request_id, "%016llx", (unsigned long long)cria_random_seed());
+    }
+}
+
+static cria_exchange *create_exchange(cria_socket *socket, const char *method, const char *url) {
+    cria_exchange *exchange = calloc(1, sizeof *exchange);
+    if (!exchange) return NULL;
+    cria_server *server = socket->server;
+    exchange->server = server;
+    exchange->socket = socket;
+    exchange->method = method;
+    exchange->url = url;
+    exchange->start_ns = cria_clock_ns();
+    exchange->body_deadline_ns = exchange->start_ns + (uint64_t)(server->config.request_seconds * 1e9);
+    name_exchange(exchange, MHD_lookup_connection_value(socket->connection, MHD_HEADER_KIND, "X-Request-Id"));
+    exchange->next = server->exchanges;
+    if (exchange->next) exchange->next->previous = exchange;
+    server->exchanges = exchange;
+    socket->exchange = exchange;
+    return exchange;
+}
+
+void cria_exchange_release(cria_exchange *exchange) {
+    if (exchange->socket || exchange->open) return;
+    if (exchange->next) exchange->next->previous = exchange->previous;
+    if (exchange->previous) {
+        exchange->previous->next = exchange->next;
+    } else {
+        exchange->server->exchanges = exchange->next;
+    }
+    cria_generation_destroy(exchange->generation);
+    cria_text_deinit(&exchange->body);
+    cria_text_deinit(&exchange->out);
+    free(exchange);
+}
+
+void cria_exchange_resume(cria_exchange *exchange) {
+    if (!exchange->suspended) return;
+    exchange->suspended = false;
+    MHD_resume_connection(exchange->socket->connection);
+}
+
+void cria_exchange_abandon(cria_exchange *exchange) {
+    if (exchange->state != CRIA_WAITING && exchange->state != CRIA_STREAM) return;
+    cria_generate_cancel(exchange);
+    cria_exchange_resume(exchange);
+}
+
+static void log_exchange(const cria_exchange *exchange, enum MHD_RequestTerminationCode code) {
+    double seconds = cria_seconds_between(exchange->start_ns, cria_clock_ns());
+    bool probe = exchange->route && exchange->route->open;
+    cria_log_write(exchange->server->log, probe ? CRIA_LOG_DEBUG : CRIA_LOG_INFO, "%s %s %d %.3f s%s", exchange->method,
+                   exchange->url, exchange->status, seconds,
+                   code == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "" : " (cut off)");
+}
+
+void cria_exchange_completed(void *context, struct MHD_Connection *connection, void **exchange_context,
+                             enum MHD_RequestTerminationCode code) {
+    (void)connection;
+    cria_server *server = context;
+    cria_exchange *exchange = *exchange_context;
+    *exchange_context = NULL;
+    if (!exchange) return;
+    log_exchange(exchange, code);
+    cria_generate_cancel(exchange);
+    if (exchange->counted) --server->generations;
+    exchange->counted = false;
+    exchange->socket->exchange = NULL;
+    exchange->socket->quiet_ns = cria_clock_ns();
+    exchange->socket = NULL;
+    cria_exchange_release(exchange);
+}
+
+/* ---- a request comes in ---- */
+
+static const char *header(const cria_exchange *exchange, const char *name) {
+    return MHD_lookup_connection_value(exchange->socket->connection, MHD_HEADER_KIND, name);
+}
+
+/* Absent, application/json or anything +json. */
+static bool is_json(const char *type) {
+    if (!type || !*type) return true;
+    size_t length = strcspn(type, "; \t");
+    if (length == 16 && strncasecmp(type, "application/json", 16) == 0) return true;
+    return length > 5 && strncasecmp(type + length - 5, "+json", 5) == 0;
+}
+
+/* What can be said before the body is there. Sets the answer where there is something to refuse. */
+static void check_head(cria_exchange *exchange) {
+    cria_server *server = exchange->server;
+    const char *allow;
+    exchange->route = cria_route_find(exchange->method, exchange->url, &allow);
+    if (!(exchange->route && exchange->route->open) &&
+        !cria_authorized(server->config.api_key, header(exchange, "Authorization"))) {
+        exchange->challenge = true;
+        cria_reply_fail(exchange, 401, "Unauthorized: this server needs its API key as a bearer token");
+        return;
+    }
+    if (!exchange->route) {
+        exchange->allow = allow;
+        cria_text_clear(&exchange->out);
+        if (allow) {
+            cria_reply_fail(exchange, 405, "Method Not Allowed");
+        } else {
+            cria_reply_fail(exchange, 404, "Not Found");
+        }
+        return;
+    }
+    bool post = strcmp(exchange->route->method, "POST") == 0;
+    if (post && !is_json(header(exchange, "Content-Type"))) {
+        cria_reply_fail(exchange, 415, "Unsupported Media Type: Only 'application/json' is allowed");
+    } else if (server->draining) {
+        if (!exchange->route->open) cria_reply_fail(exchange, 503, "the server is shutting down");
+    } else if (exchange->route->needs_model && !server->api.model) {
+        cria_reply_fail(exchange, 503, "the model is still loading");
+    }
+}
+
+/* True where the body need not be waited for: none comes, or the client asked before sending it. */
+static bool body_is_avoidable(const cria_exchange *exchange) {
+    const char *expect = header(exchange, "Expect"), *length = header(exchange, "Content-Length");
+    if (expect && strcasecmp(expect, "100-continue") == 0) return true;
+    /* So much is not read to be polite. */
+    return length && strtoll(length, NULL, 10) > 4 * exchange->server->config.max_body_bytes + (1 << 20);
+}
+
+static enum MHD_Result refuse_large(cria_exchange *exchange) {
+    cria_text_deinit(&exchange->body);
+    cria_text_init(&exchange->body);
+    cria_reply_fail(exchange, 413, "The request body is larger than the %lld bytes allowed",
+                    (long long)exchange->server->config.max_body_bytes);
+    return MHD_YES;
+}
+
+static enum MHD_Result begin(cria_exchange *exchange) {
+    check_head(exchange);
+    const char *length = header(exchange, "Content-Length");
+    if (exchange->state != CRIA_READY && length &&
+        strtoll(length, NULL, 10) > exchange->server->config.max_body_bytes) {
+        refuse_large(exchange);
+    }
+    if (exchange->state == CRIA_READY && body_is_avoidable(exchange)) return cria_reply_queue(exchange);
+    return MHD_YES;
+}
+
+/* The body's next bytes. Once the answer stands they are read and dropped, so that the client gets to read it. */
+static void take_body(cria_exchange *exchange, const char *data, size_t size) {
+    if (exchange->state == CRIA_READY) return;
+    cria_text_append(&exchange->body, data, size);
+    if (exchange->body.failed) {
+        cria_reply_fail(exchange, 503, "out of memory for the request body");
+    } else if (exchange->body.length > (size_t)exchange->server->config.max_body_bytes) {
+        refuse_large(exchange);
+    }
+}
+
+enum MHD_Result cria_exchange_handle(void *server, struct MHD_Connection *connection, const char *url,
+                                     const char *method, const char *version, const char *upload_data,
+                                     size_t *upload_data_size, void **context) {
+    (void)version;
+    cria_exchange *exchange = *context;
+    if (!exchange) {
+        cria_socket *socket = socket_of(connection);
+        exchange = socket ? create_exchange(socket, method, url) : NULL;
+        if (!exchange) return MHD_NO;
+        *context = exchange;
+        exchange->receiving = true;
+        return begin(exchange);
+    }
+    if (*upload_data_size) {
+        take_body(exchange, upload_data, *upload_data_size);
+        *upload_data_size = 0;
+        return MHD_YES;
+    }
+    exchange->receiving = false;
+    if (exchange->state == CRIA_BODY) exchange->route->handle(exchange);
+    if (exchange->state == CRIA_READY) return cria_reply_queue(exchange);
+    if (exchange->socket->hung_up || ((cria_server *)server)->closing) return MHD_NO;
+    if (exchange->state == CRIA_STREAM) return cria_reply_queue(exchange);
+    if (!exchange->suspended) {
+        exchange->suspended = true;
+        MHD_suspend_connection(connection);
+    }
+    return MHD_YES;
+}

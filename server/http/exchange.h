@@ -1,0 +1,145 @@
+/* Exchanges: one HTTP request and its answer, and the connection that they travel on. Private to http/; HTTP thread. */
+#ifndef CRIA_SERVER_HTTP_EXCHANGE_H
+#define CRIA_SERVER_HTTP_EXCHANGE_H
+
+#include "base/text.h"
+#include "server/api/generation.h"
+#include "server/http/mailbox.h"
+#include "server/http/server.h"
+#include "server/metrics/metrics.h"
+
+#include <microhttpd.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+typedef struct cria_exchange cria_exchange;
+typedef struct cria_socket cria_socket;
+typedef struct cria_route cria_route;
+
+/* A TCP connection, from accept to close. */
+struct cria_socket {
+    cria_server *server;
+    struct MHD_Connection *connection;
+    int fd;
+    bool hung_up;            /* the client closed its side */
+    uint64_t quiet_ns;       /* since when there is no whole request: for slow senders */
+    cria_exchange *exchange; /* the current one; NULL between requests */
+    cria_socket *next, *previous;
+};
+
+typedef enum {
+    CRIA_BODY,    /* headers are in, the body is coming */
+    CRIA_WAITING, /* the engine works; the connection is suspended until there is something to say */
+    CRIA_READY,   /* `status` and `out` are the whole answer */
+    CRIA_STREAM,  /* events go out as they come */
+    CRIA_SENT
+} cria_exchange_state;
+
+struct cria_exchange {
+    cria_server *server;
+    cria_socket *socket; /* NULL once MHD is done with the request; the engine may still owe events */
+    const cria_route *route;
+    cria_exchange_state state;
+    const char *method, *url; /* MHD's, while `socket` is there */
+    char request_id[72];
+    cria_text body;
+    bool swallow;   /* the body is read for politeness only: the answer stands already */
+    bool receiving; /* the body is not all here */
+    bool suspended; /* in MHD */
+    uint64_t start_ns, body_deadline_ns;
+
+    int status;
+    const char *content_type;
+    const char *allow; /* for 405 */
+    int retry_after;
+    bool challenge; /* WWW-Authenticate */
+    cria_text out;  /* the answer, or the events not yet handed to MHD from out_position on */
+    size_t out_position;
+    bool ended; /* nothing more will be appended to `out` */
+
+    cria_generation *generation;
+    size_t submitted, open; /* sequences handed to the engine; those whose FINISH is not here yet */
+    bool paused;            /* a slow reader: its sequences wait */
+    bool counted;           /* in server->generations */
+    cria_exchange *next, *previous;
+};
+
+struct cria_route {
+    const char *method, *path; /* of several rows with the same path, each is one method */
+    void (*handle)(cria_exchange *exchange);
+    bool open; /* needs no API key */
+    bool needs_model;
+};
+
+struct cria_server {
+    cria_server_config config;
+    cria_log *log;
+    cria_api api;
+    cria_mailbox *mailbox;
+    cria_metrics *metrics;
+    struct MHD_Daemon *daemon;
+    int listen_fd, epoll_fd, port;
+    cria_socket *sockets;
+    cria_exchange *exchanges;
+    size_t generations; /* exchanges that generate and are not answered */
+    size_t backlog;     /* sequences that wait for room in the engine */
+    bool draining, closing;
+    uint64_t drain_deadline_ns, last_words_ns, checked_ns;
+
+    pthread_mutex_t lock; /* over what other threads write: */
+    cria_server_model incoming;
+    cria_api incoming_api;
+    bool has_incoming;
+    char progress[128];
+    atomic_int stops;
+    cria_server_model model;
+};
+
+/* ---- exchange.c: life and MHD's callbacks ---- */
+enum MHD_Result cria_exchange_handle(void *server, struct MHD_Connection *connection, const char *url,
+                                     const char *method, const char *version, const char *upload_data,
+                                     size_t *upload_data_size, void **context);
+void cria_exchange_completed(void *server, struct MHD_Connection *connection, void **context,
+                             enum MHD_RequestTerminationCode code);
+void cria_socket_notify(void *server, struct MHD_Connection *connection, void **socket_context,
+                        enum MHD_ConnectionNotificationCode code);
+/* Makes MHD ask again: for the answer, or for the stream's next bytes. */
+void cria_exchange_resume(cria_exchange *exchange);
+/* The client is gone: what it asked for is cancelled and the connection closed. */
+void cria_exchange_abandon(cria_exchange *exchange);
+/* Frees what neither MHD nor the engine knows of any more. */
+void cria_exchange_release(cria_exchange *exchange);
+
+/* ---- reply.c ---- */
+/* The answer is this error. */
+void cria_reply_error(cria_exchange *exchange, const cria_api_error *error);
+void cria_reply_fail(cria_exchange *exchange, int status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* The answer is what stands in `out`. */
+void cria_reply_ready(cria_exchange *exchange, int status, const char *content_type);
+/* Hands the answer, or the stream, to MHD. */
+enum MHD_Result cria_reply_queue(cria_exchange *exchange);
+
+/* ---- generate.c ---- */
+void cria_generate_completion(cria_exchange *exchange);
+void cria_generate_chat(cria_exchange *exchange);
+void cria_generate_next(cria_exchange *exchange);
+/* Takes everything out of the mailbox. */
+void cria_generate_deliver(cria_server *server);
+/* Submits sequences that waited for room. */
+void cria_generate_pump(cria_server *server);
+/* Pauses or resumes the exchange's sequences by how much its reader leaves unread. */
+void cria_generate_balance(cria_exchange *exchange);
+/* Tells the engine to stop all of its sequences. */
+void cria_generate_cancel(cria_exchange *exchange);
+/* Ends every open generation with 503. */
+void cria_generate_close_all(cria_server *server);
+
+/* ---- routes.c, auth.c ---- */
+/* The route of a path and method; else NULL, and *allow names the path's methods (NULL: no such path). */
+const cria_route *cria_route_find(const char *method, const char *url, const char **allow);
+/* The Authorization header carries the server's key: "Bearer KEY", or "Basic" with KEY as the password. Takes the same
+ * time for every wrong key of a length. */
+bool cria_authorized(const char *api_key, const char *header);
+
+#endif

@@ -1,0 +1,27 @@
+/* Metrics: vLLM's names in Prometheus text, so that dashboards made for it work. Gauges and most counters are the
+ * engine's figures at the moment of the scrape; histograms fill up here. Only the HTTP thread. */
+#ifndef CRIA_SERVER_METRICS_METRICS_H
+#define CRIA_SERVER_METRICS_METRICS_H
+
+#include "server/api/generation.h"
+
+typedef struct cria_metrics cria_metrics;
+
+cria_status cria_metrics_create(cria_metrics **out, cria_error *err);
+void cria_metrics_destroy(cria_metrics *metrics);
+
+/* A request was read; `generation` may have failed to enter the engine. */
+void cria_metrics_request(cria_metrics *metrics, const cria_generation *generation);
+/* An engine event, before the generation takes it in. `start_ns`: when the request's head was there. */
+void cria_metrics_event(cria_metrics *metrics, const cria_generation *generation, cria_choice *choice,
+                        const cria_event *event, uint64_t start_ns);
+/* A sequence ended: for this reason as its client sees it. */
+void cria_metrics_finish(cria_metrics *metrics, const char *finish_reason);
+/* A request was refused because the engine's queue is full. */
+void cria_metrics_refuse(cria_metrics *metrics);
+
+/* The whole page. `stats` may be NULL while the model loads. */
+void cria_metrics_write(const cria_metrics *metrics, const cria_engine_stats *stats, const char *model_name,
+                        cria_text *out);
+
+#endif
