@@ -2,12 +2,9 @@
 #include "kernels/kernels.h"
 
 #include "base/checked.h"
+#include "kernels/attention.h"
 
-enum {
-    CACHE_LINE = 64,
-    TILE_ROWS = 32, /* query rows that the widest overlay keeps in flight; kernels/cpu/attention_body.h checks it */
-    LANES = 16
-};
+enum { CACHE_LINE = 64 };
 
 size_t cria_kv_block_bytes(cria_type type, int64_t block_tokens, int64_t kv_heads, int64_t head_dim) {
     size_t elements, padded;
@@ -21,13 +18,8 @@ size_t cria_kv_block_bytes(cria_type type, int64_t block_tokens, int64_t kv_head
 }
 
 size_t cria_attention_scratch_bytes(int64_t block_tokens, int64_t heads, int64_t kv_heads, int64_t head_dim) {
-    (void)heads;
-    (void)kv_heads;
-    size_t block = cria_round_up((size_t)block_tokens, LANES), dim = cria_round_up((size_t)head_dim, LANES);
-    /* Per query row: two accumulators (segment and whole), the scores of one block, and maximum and sum of both. */
-    size_t floats = TILE_ROWS * (2 * dim + block + 4);
-    floats += 2 * block * dim; /* one page as f32 */
-    return cria_round_up(floats * sizeof(float), CACHE_LINE);
+    attention_scratch cut = attention_cut(NULL, block_tokens, heads, kv_heads, head_dim);
+    return cria_round_up((size_t)cut.floats * sizeof(float), CACHE_LINE);
 }
 
 size_t cria_sample_scratch_bytes(int64_t vocab) {

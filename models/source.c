@@ -31,6 +31,13 @@ const cria_weight_view *cria_checkpoint_find(const cria_checkpoint *checkpoint, 
     char name[160];
     const cria_weight_view *view = cria_weights_find(checkpoint->weights, param);
     if (!view && strncmp(param, "model.", 6) == 0) view = cria_weights_find(checkpoint->weights, param + 6);
+    /* What transformers now calls the decoder's final norm was "layer_norm" at first, and is in Alpa's folders. */
+    static const char old_norm[] = "model.decoder.final_layer_norm.";
+    if (!view && strncmp(param, old_norm, sizeof old_norm - 1) == 0) {
+        snprintf(name, sizeof name, "model.decoder.layer_norm.%s", param + sizeof old_norm - 1);
+        view = cria_weights_find(checkpoint->weights, name);
+        if (!view) view = cria_weights_find(checkpoint->weights, name + 6);
+    }
     if (!view && gguf_name(param, name, sizeof name)) view = cria_weights_find(checkpoint->weights, name);
     return view;
 }

@@ -40,6 +40,8 @@ cria_status cria_model_tokenizer_from_gguf(const cria_gguf *gguf, cria_tokenizer
         CRIA_TRY(cria_gguf_get_bool(gguf, "tokenizer.ggml.add_eos_token", false, &flag, err));
         v.add_eos = flag;
     }
+    CRIA_TRY(cria_gguf_get_bool(gguf, "tokenizer.ggml.add_space_prefix", true, &flag, err));
+    v.no_space_prefix = !flag;
     return cria_tokenizer_from_gguf(&v, out, err);
 }
 

@@ -1,7 +1,7 @@
 /* Tokenizer: text to token ids and back, equal to Hugging Face `tokenizers` id for id.
  *
- * One opaque object for byte-level BPE (vocab.json + merges.txt, tokenizer.json, GGUF metadata) and SentencePiece models.
- * Immutable once made: any thread may encode and decode at once. */
+ * One opaque object for byte-level BPE (vocab.json + merges.txt, tokenizer.json, GGUF metadata) and SentencePiece
+ * models. Immutable once made: any thread may encode and decode at once. */
 #ifndef CRIA_TOKENIZER_TOKENIZER_H
 #define CRIA_TOKENIZER_TOKENIZER_H
 
@@ -21,13 +21,15 @@ typedef struct {
     size_t token_count; /* lengths in bytes; strings need not be NUL-terminated */
     const char *const *tokens;
     const size_t *token_lengths;
-    const int32_t *token_types; /* gguf token types (1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte) */
+    const int32_t *token_types; /* 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte */
     const float *scores;        /* for "llama"; NULL where absent */
     size_t merge_count;
     const char *const *merges;
     const size_t *merge_lengths;
     int32_t bos, eos, unknown, padding; /* -1 where absent */
     int add_bos, add_eos;               /* 0, 1, or -1 where absent */
+    bool no_space_prefix;               /* for "llama": tokenizer.ggml.add_space_prefix is there and false */
+    const char *chat_template;          /* tokenizer.chat_template; NULL where absent */
 } cria_gguf_vocabulary;
 
 /* Opens the tokenizer of a Hugging Face folder: tokenizer.json if there is one, else vocab.json + merges.txt, else
@@ -50,8 +52,8 @@ typedef struct {
 } cria_ids;
 void cria_ids_deinit(cria_ids *ids);
 
-/* Appends the ids of text[0..length) to *out. Invalid UTF-8 is CRIA_ERR_ARGUMENT with the byte offset; NUL is a character
- * like any other. More than max_ids ids (0: no limit) is CRIA_ERR_ARGUMENT. Time is O(n log n). */
+/* Appends the ids of text[0..length) to *out. Invalid UTF-8 is CRIA_ERR_ARGUMENT with the byte offset; NUL is a
+ * character like any other. More than max_ids ids (0: no limit) is CRIA_ERR_ARGUMENT. Time is O(n log n). */
 cria_status cria_tokenizer_encode(const cria_tokenizer *tokenizer, const char *text, size_t length,
                                   cria_encode_options options, size_t max_ids, cria_ids *out, cria_error *err);
 
@@ -73,7 +75,8 @@ const char *cria_tokenizer_chat_template(const cria_tokenizer *tokenizer);
 /* tokenizer_config.json as text, for GET /tokenizer_info; NULL where absent. Borrowed. */
 const char *cria_tokenizer_config_json(const cria_tokenizer *tokenizer);
 
-/* The bytes that one token adds to the text (no context, no clean-up): appended to *out; may be part of a code point. */
+/* The bytes that one token adds to the text (no context, no clean-up): appended to *out; may be part of a code point.
+ */
 void cria_tokenizer_token_bytes(const cria_tokenizer *tokenizer, int32_t id, cria_text *out);
 
 /* Streaming detokenizer: push ids one by one, take text whose code points are whole. The pieces together equal
@@ -83,7 +86,8 @@ typedef struct cria_detokenizer cria_detokenizer;
 cria_detokenizer *cria_detokenizer_create(const cria_tokenizer *tokenizer, bool skip_special,
                                           const int32_t *context_ids, size_t context_count);
 void cria_detokenizer_destroy(cria_detokenizer *detokenizer);
-/* Appends to *out what is certain now; never half a code point. */
+/* Appends to *out what is certain now; never half a code point. An id outside the vocabulary adds nothing: a model may
+ * have more rows than the vocabulary has entries. */
 cria_status cria_detokenizer_push(cria_detokenizer *detokenizer, int32_t id, cria_text *out, cria_error *err);
 /* Appends what is left, incomplete bytes as U+FFFD. */
 void cria_detokenizer_finish(cria_detokenizer *detokenizer, cria_text *out);

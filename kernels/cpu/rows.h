@@ -9,7 +9,8 @@
     X(norm)                                                                                                            \
     X(glu)                                                                                                             \
     X(rope)                                                                                                            \
-    X(kv_store)
+    X(kv_store)                                                                                                        \
+    X(attention)
 
 #define X(name)                                                                                                        \
     void cria_avx2_##name(const cria_##name##_args *args, cria_worker *worker);                                        \

@@ -19,6 +19,7 @@ typedef struct {
 
 static const container CONTAINERS[] = {
     {"safetensors", "model.safetensors", "model.safetensors.index.json", "", ".safetensors", cria_safetensors_read},
+    {"pytorch", "pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model", ".bin", cria_pytorch_read},
     {"gguf", NULL, NULL, "", ".gguf", cria_gguf_read},
 };
 enum { CONTAINER_COUNT = sizeof CONTAINERS / sizeof *CONTAINERS };

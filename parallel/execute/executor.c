@@ -72,7 +72,8 @@ static int64_t scratch_stride(const cria_executor *e) {
     return (most + 63) / 64 * 64;
 }
 
-/* First touch of KV cache and workspace, on all threads, so that no step pays for page faults. */
+/* First touch of the workspace, on all threads, so that no step pays for page faults. The KV cache is touched as its
+ * blocks are first used, a huge page at a time: half a gigabyte of zeros would be most of the start. */
 static void touch_job(cria_worker *worker, void *context) {
     const cria_memory *memory = context;
     int64_t begin, end;
@@ -99,7 +100,6 @@ static cria_status create(cria_executor *e, const cria_param_source *source, cri
     }
     CRIA_TRY(cria_load_weights(e->graph, p, e->pool, source, e->options.progress, e->weights.data, err));
     cria_pool_run(e->pool, touch_job, &e->workspace);
-    cria_pool_run(e->pool, touch_job, &e->kv);
     return CRIA_OK;
 }
 

@@ -223,7 +223,7 @@ static void results_are_bit_identical_for_every_chunking_batch_and_number_of_wor
             run_chunked(&s, &tables[t], pools[0], 1000, true, all);
             for (size_t n = 0; n < sizeof chunks / sizeof *chunks; n++) {
                 memset(parts, 0xff, (size_t)values * 4);
-                run_chunked(&s, &tables[t], pools[n % 2], chunks[n], n == 0, parts);
+                run_chunked(&s, &tables[t], pools[(n + 1) % 2], chunks[n], n == 0, parts);
                 if (memcmp(all, parts, (size_t)values * 4) != 0) {
                     fail_msg("%s: case %zu differs in chunks of %lld", tables[t].name, i, (long long)chunks[n]);
                 }

@@ -47,10 +47,8 @@ static void norm_row(const cria_norm_args *args, const float *in, float *out) {
     if (!args->rms) mean = sum_row(in, args->width) / width;
     sum_differences(in, args->width, mean, &sum, &squares);
     /* What rounding left of the mean shows in the sum of the differences. */
-    float rest = args->rms ? 0 : sum / width;
-    float variance = squares / width - rest * rest;
-    if (variance < 0) variance = 0;
-    vf scale = vf_set(1 / sqrtf(variance + args->eps)), centre = vf_set(mean), error = vf_set(rest);
+    vf centre = vf_set(mean), error = vf_set(args->rms ? 0 : sum / width);
+    vf scale = vf_set(1 / sqrtf(squares / width + args->eps));
     for (int64_t i = 0; i < args->width; i += LANES) {
         int64_t left = args->width - i;
         vf x = ((norm_load(in + i, left) - centre) - error) * scale;
