@@ -13,7 +13,7 @@ CRIA_INLINE void bf16_tile(const uint8_t *panel, const uint8_t *rows, size_t row
         __m512bh weights = (__m512bh)_mm512_load_si512(panel);
         CRIA_UNROLL for (int t = 0; t < tokens; t++) {
             int x = *(const int *)(const void *)(rows + (size_t)t * row_bytes);
-            acc[t] = _mm512_dpbf16_ps(acc[t], (__m512bh)_mm512_set1_epi32(x), weights);
+            acc[t] = _mm512_dpbf16_ps(acc[t], weights, (__m512bh)_mm512_set1_epi32(x));
         }
     }
     CRIA_UNROLL for (int t = 0; t < tokens; t++) _mm512_store_ps(sums + 16 * t, acc[t]);
