@@ -14,6 +14,10 @@ typedef void cria_finish_panel(const cria_linear_args *args, int64_t first_row, 
                                const float *sums);
 
 enum { CRIA_MOST_TILE = 24 };
+/* From a few tokens on, the products between two loads of weights fill the window in which the processor looks ahead,
+ * and it no longer sees the next weights early enough. Below, prefetching only costs. The distance is that of the
+ * memory's latency; reading beyond the last panel is harmless. */
+enum { CRIA_PREFETCH_TOKENS = 3, CRIA_PREFETCH_BYTES = 4096 };
 
 typedef struct {
     cria_dot_panel *dot;
@@ -37,6 +41,9 @@ cria_finish_panel cria_finish_avx512;
     CRIA_TILES_6(CASE)                                                                                                 \
     CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14) CASE(15) CASE(16)
 #define CRIA_TILES_24(CASE) CRIA_TILES_16(CASE) CASE(17) CASE(18) CASE(19) CASE(20) CASE(21) CASE(22) CASE(23) CASE(24)
+
+#define CRIA_PREFETCH(weights)                                                                                         \
+    if (tokens >= CRIA_PREFETCH_TOKENS) _mm_prefetch((const char *)(weights) + CRIA_PREFETCH_BYTES, _MM_HINT_T0)
 
 #define CRIA_INLINE static inline __attribute__((always_inline))
 #if defined(__clang__)

@@ -17,6 +17,7 @@ CRIA_INLINE void f32_tile(const float *w, const uint8_t *rows, size_t row_bytes,
     __m512 acc[24];
     CRIA_UNROLL for (int t = 0; t < tokens; t++) acc[t] = _mm512_setzero_ps();
     for (int64_t k = 0; k < cols; k++, w += 16, rows += 4) {
+        CRIA_PREFETCH(w);
         __m512 weights = _mm512_load_ps(w);
         CRIA_UNROLL for (int t = 0; t < tokens; t++) {
             float x = *(const float *)(const void *)(rows + (size_t)t * row_bytes);
@@ -60,6 +61,7 @@ CRIA_INLINE void bf16_tile(const uint8_t *panel, const uint8_t *rows, size_t row
         int64_t pairs = cols - k < WIDE ? (cols - k + 1) / 2 : WIDE / 2;
         for (int t = 0; t < tokens; t++) widen(rows + (size_t)t * row_bytes, x[t]);
         for (int64_t pair = 0; pair < pairs; pair++, panel += 64) {
+            CRIA_PREFETCH(panel);
             __m512i both = _mm512_load_si512(panel);
             __m512 even = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
             __m512 odd = _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32((int)0xffff0000u)));

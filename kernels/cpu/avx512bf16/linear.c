@@ -10,9 +10,11 @@ CRIA_INLINE void bf16_tile(const uint8_t *panel, const uint8_t *rows, size_t row
     __m512 acc[24];
     CRIA_UNROLL for (int t = 0; t < tokens; t++) acc[t] = _mm512_setzero_ps();
     for (int64_t pairs = (cols + 1) / 2; pairs > 0; pairs--, panel += 64, rows += 4) {
+        CRIA_PREFETCH(panel);
         __m512bh weights = (__m512bh)_mm512_load_si512(panel);
         CRIA_UNROLL for (int t = 0; t < tokens; t++) {
             int x = *(const int *)(const void *)(rows + (size_t)t * row_bytes);
+            /* The broadcast stands last, where it becomes a part of the instruction. */
             acc[t] = _mm512_dpbf16_ps(acc[t], weights, (__m512bh)_mm512_set1_epi32(x));
         }
     }

@@ -26,6 +26,7 @@ CRIA_INLINE void i8_tile(const uint8_t *panel, const uint8_t *rows, size_t row_b
     const uint8_t *w = panel + 64, *x = rows, *tail = rows + (cols + 63) / 64 * 64;
     CRIA_UNROLL for (int t = 0; t < tokens; t++) acc[t] = _mm512_setzero_si512();
     for (int64_t quads = (cols + 3) / 4; quads > 0; quads--, w += 64, x += 4) {
+        CRIA_PREFETCH(w);
         __m512i weights = _mm512_load_si512(w);
         CRIA_UNROLL for (int t = 0; t < tokens; t++) {
             acc[t] = _mm512_dpbusd_epi32(acc[t], weights, broadcast_quad(x + (size_t)t * row_bytes));
@@ -49,7 +50,10 @@ CRIA_INLINE void q8_tile(const uint8_t *panel, const uint8_t *rows, size_t row_b
     for (int64_t g = 0; g < groups; g++, panel += 544, rows += CRIA_GROUP, scales += 4) {
         __m512 d = load_halves(panel);
         __m512i w[8];
-        CRIA_UNROLL for (int j = 0; j < 8; j++) w[j] = _mm512_loadu_si512(panel + 32 + 64 * j);
+        CRIA_UNROLL for (int j = 0; j < 8; j++) {
+            CRIA_PREFETCH(panel + 32 + 64 * j);
+            w[j] = _mm512_loadu_si512(panel + 32 + 64 * j);
+        }
         CRIA_UNROLL for (int t = 0; t < tokens; t++) {
             const uint8_t *x = rows + (size_t)t * row_bytes, *scale = scales + (size_t)t * row_bytes;
             __m512i dot = broadcast_quad(scale + groups * 4);
@@ -69,9 +73,11 @@ CRIA_INLINE void q4_tile(const uint8_t *panel, const uint8_t *rows, size_t row_b
     __m512 acc[16];
     CRIA_UNROLL for (int t = 0; t < tokens; t++) acc[t] = _mm512_setzero_ps();
     for (int64_t g = 0; g < groups; g++, panel += 320, rows += CRIA_GROUP, scales += 4) {
+        CRIA_PREFETCH(panel);
         __m512 d = load_halves(panel), m = load_halves(panel + 32);
         __m512i w[8];
         CRIA_UNROLL for (int j = 0; j < 4; j++) {
+            CRIA_PREFETCH(panel + 64 + 64 * j);
             __m512i both = _mm512_load_si512(panel + 64 + 64 * j);
             w[j] = _mm512_and_si512(both, nibble);
             w[j + 4] = _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble);
