@@ -21,7 +21,7 @@ typedef struct {
     bool prefix_cache;
     int64_t max_waiting;               /* requests that may wait; more is CRIA_ERR_FULL */
     int64_t max_waiting_prompt_tokens; /* and their prompt tokens together */
-    cria_batch_limits limits;          /* token budget, sequences, rows, ... of a step */
+    cria_batch_limits limits; /* of a step; no more sequences run together than limits.tokens and limits.rows allow */
 } cria_engine_config;
 
 /* Called on the engine thread for every event; must not block. Ownership of the event moves. */

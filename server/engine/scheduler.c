@@ -24,7 +24,6 @@ struct cria_scheduler {
     cria_work *work; /* [most_running] */
     int32_t work_count;
     int64_t tokens_left, rows_left; /* of the step being planned */
-    bool preempted;                 /* in the step being planned */
 };
 
 /* ---- creation ---- */
@@ -110,7 +109,6 @@ static void preempt(cria_scheduler *scheduler, cria_sequence *sequence) {
     sequence->queued = true;
     cria_sequence_list_insert(&scheduler->waiting, sequence);
     scheduler->stats.preemptions++;
-    scheduler->preempted = true;
 }
 
 static cria_sequence *newest_paused(const cria_scheduler *scheduler) {
@@ -326,18 +324,14 @@ static cria_sequence *schedule_waiting(cria_scheduler *scheduler, uint64_t now_n
 int32_t cria_scheduler_next(cria_scheduler *scheduler, uint64_t now_ns, cria_work **out, cria_sequence **broken) {
     *broken = NULL;
     *out = scheduler->work;
-    do {
-        scheduler->work_count = 0;
-        scheduler->preempted = false;
-        scheduler->tokens_left = scheduler->config.limits.tokens;
-        scheduler->rows_left = scheduler->config.limits.rows;
-        schedule_decodes(scheduler);
-        schedule_prefills(scheduler);
-        if (!scheduler->preempted) *broken = schedule_waiting(scheduler, now_ns);
-        if (*broken) return 0;
-        /* Nothing but preemption: now there is room for somebody. */
-    } while (!scheduler->work_count && scheduler->preempted);
-    return scheduler->work_count;
+    scheduler->work_count = 0;
+    scheduler->tokens_left = scheduler->config.limits.tokens;
+    scheduler->rows_left = scheduler->config.limits.rows;
+    schedule_decodes(scheduler);
+    schedule_prefills(scheduler);
+    /* Whoever was just preempted does not come back here: of what it gave up, at least one block is taken. */
+    *broken = schedule_waiting(scheduler, now_ns);
+    return *broken ? 0 : scheduler->work_count;
 }
 
 void cria_scheduler_done(cria_scheduler *scheduler, const cria_work *work) {

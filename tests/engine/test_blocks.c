@@ -66,6 +66,10 @@ static void an_entry_is_found_by_salt_parent_and_ids_only(void **state) {
     assert_true(cria_prefix_find(prefix, 8, 0, a, &block) == 0);
     assert_true(cria_prefix_find(prefix, 7, 0, b, &block) == 0);
     assert_true(cria_prefix_find(prefix, 7, second, a, &block) == 0);
+    for (uint64_t salt = 8; salt < 500; salt++) { /* whatever bucket they come to */
+        assert_true(cria_prefix_find(prefix, salt, 0, a, &block) == 0);
+        assert_true(cria_prefix_find(prefix, 7, second + salt, a, &block) == 0);
+    }
     cria_prefix_destroy(prefix);
 }
 

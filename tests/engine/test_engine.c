@@ -53,6 +53,53 @@ static void a_stop_id_ends_the_sequence_even_where_eos_is_ignored(void **state) 
     bench_close(&b);
 }
 
+static void a_bad_word_of_several_tokens_is_broken_off_before_its_last_one(void **state) {
+    (void)state;
+    bench b;
+    answer got, want, free_reply = {0};
+    bench_open(&b, plain_config());
+    cria_request *r = plain_request(2, 5, 30);
+    alone(&b.config, r, 64, &free_reply);
+    int32_t words[] = {free_reply.tokens[1],
+                       free_reply.tokens[2],
+                       free_reply.tokens[3], /* three tokens */
+                       r->prompt[4],
+                       free_reply.tokens[0], /* begins in the prompt: does not count */
+                       VOCAB - 1};
+    r->bad_words = malloc(sizeof words);
+    memcpy(r->bad_words, words, sizeof words);
+    r->bad_lengths = malloc(3 * sizeof(int32_t));
+    r->bad_lengths[0] = 3;
+    r->bad_lengths[1] = 2;
+    r->bad_lengths[2] = 1;
+    r->bad_count = 3;
+    send_known(&b, r, &got, &want);
+    assert_same(&got, &want);
+    assert_memory_equal(got.tokens, free_reply.tokens, 3 * sizeof *got.tokens);
+    assert_int_not_equal(got.tokens[3], free_reply.tokens[3]);
+    for (int32_t i = 0; i < got.count; i++) assert_int_not_equal(got.tokens[i], VOCAB - 1);
+    bench_close(&b);
+}
+
+static void no_ngram_is_repeated_where_that_is_asked_for(void **state) {
+    (void)state;
+    bench b;
+    answer got, want;
+    bench_open(&b, plain_config());
+    cria_request *r = plain_request(2, 5, 55);
+    r->sampling.no_repeat_ngram_size = 1;
+    send_known(&b, r, &got, &want);
+    assert_same(&got, &want);
+    bool seen[VOCAB] = {false};
+    for (size_t i = 0; i < 5; i++) seen[mix(2, i) % VOCAB] = true;
+    for (int32_t i = 0; i < got.count; i++) {
+        assert_false(seen[got.tokens[i]]);
+        seen[got.tokens[i]] = true;
+    }
+    assert_int_equal(got.count, 55);
+    bench_close(&b);
+}
+
 static void the_models_length_cuts_a_reply(void **state) {
     (void)state;
     bench b;
@@ -325,6 +372,26 @@ static void cancelled_sequences_end_whether_they_run_or_wait(void **state) {
     bench_close(&b);
 }
 
+static void a_request_for_nothing_may_be_cancelled_before_it_is_seen(void **state) {
+    (void)state;
+    bench b;
+    answer running, empty, cancelled;
+    bench_open(&b, plain_config());
+    b.m.hold = 1;
+    send(&b, plain_request(1, 5, 3), &running);
+    wait_running(&b, 1);
+    uint64_t id = send(&b, plain_request(2, 5, 0), &cancelled);
+    send(&b, plain_request(2, 5, 0), &empty);
+    cria_engine_cancel(b.engine, id);
+    b.m.hold = 0;
+    wait_finished(&running);
+    wait_finished(&empty);
+    wait_finished(&cancelled);
+    assert_int_equal(empty.finish, CRIA_FINISH_LENGTH);
+    assert_int_equal(cancelled.finish, CRIA_FINISH_ABORT);
+    bench_close(&b);
+}
+
 static void a_paused_sequence_keeps_nobody_out_and_goes_on_where_it_was(void **state) {
     (void)state;
     bench b;
@@ -402,6 +469,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_sequence_ends_at_eos_whose_token_is_told_too),
         cmocka_unit_test(a_stop_id_ends_the_sequence_even_where_eos_is_ignored),
+        cmocka_unit_test(a_bad_word_of_several_tokens_is_broken_off_before_its_last_one),
+        cmocka_unit_test(no_ngram_is_repeated_where_that_is_asked_for),
         cmocka_unit_test(the_models_length_cuts_a_reply),
         cmocka_unit_test(a_pool_smaller_than_the_models_length_cuts_a_reply_too),
         cmocka_unit_test(prompt_log_probabilities_come_in_order_in_chunks_of_the_row_limit),
@@ -413,6 +482,7 @@ int main(void) {
         cmocka_unit_test(an_id_given_twice_is_refused_while_the_first_is_open),
         cmocka_unit_test(configurations_out_of_range_are_refused),
         cmocka_unit_test(cancelled_sequences_end_whether_they_run_or_wait),
+        cmocka_unit_test(a_request_for_nothing_may_be_cancelled_before_it_is_seen),
         cmocka_unit_test(a_paused_sequence_keeps_nobody_out_and_goes_on_where_it_was),
         cmocka_unit_test(destroying_an_engine_ends_everything_that_is_open),
         cmocka_unit_test(a_failing_step_ends_every_request_with_its_error),

@@ -233,9 +233,9 @@ static void every_answer_is_that_of_the_request_alone_and_no_block_is_lost(void 
         (int)total.prefix_hits);
     /* The soak must have met what it is there for. */
     assert_true(total.finished[CRIA_FINISH_STOP] > 300 && total.finished[CRIA_FINISH_LENGTH] > 300);
-    assert_true(total.finished[CRIA_FINISH_ABORT] > 50);
+    assert_true(total.finished[CRIA_FINISH_ABORT] > 20);
     assert_true(total.finished[CRIA_FINISH_ERROR] == 0);
-    assert_true(total.preemptions > 100 && total.prefix_hits > 1000);
+    assert_true(total.preemptions > 50 && total.prefix_hits > 1000);
 }
 
 int main(void) {
