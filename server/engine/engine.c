@@ -9,6 +9,7 @@
 
 #include <inttypes.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -63,14 +64,22 @@ static void free_engine(cria_engine *engine) {
 
 static void *engine_main(void *argument);
 
+/* Signals are the main thread's: none may interrupt a step. */
+static bool start_thread(cria_engine *engine) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int failed = pthread_create(&engine->thread, NULL, engine_main, engine);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return !failed;
+}
+
 static cria_status start(cria_engine *engine, cria_error *err) {
     CRIA_TRY(cria_batch_create(&engine->config.limits, &engine->batch, err));
     CRIA_TRY(cria_batch_result_create(&engine->config.limits, &engine->result, err));
     CRIA_TRY(cria_scheduler_create(&engine->config, &engine->scheduler, err));
     CRIA_TRY(cria_inbox_create(&engine->config, &engine->inbox, err));
-    if (pthread_create(&engine->thread, NULL, engine_main, engine) != 0) {
-        return cria_fail(err, CRIA_ERR_MEMORY, "cannot start the engine's thread");
-    }
+    if (!start_thread(engine)) return cria_fail(err, CRIA_ERR_MEMORY, "cannot start the engine's thread");
     return CRIA_OK;
 }
 
