@@ -158,7 +158,7 @@ static cria_status open_runtime(cria_runtime *r, const char *path, const cria_ma
                                      .block_tokens = r->block_tokens,
                                      .blocks = r->blocks,
                                      .kv_type = r->kv_type,
-                                     .progress = options->quiet ? NULL : stderr};
+                                     .progress = options->quiet ? NULL : request->progress};
     return cria_executor_create(r->graph, r->program, &r->kernels, r->pool, &source, &execute, &r->executor, err);
 }
 

@@ -14,6 +14,7 @@
 #include "tokenizer/tokenizer.h"
 
 #include <stdint.h>
+#include <stdio.h>
 
 typedef struct cria_runtime cria_runtime;
 
@@ -24,7 +25,7 @@ typedef struct {
     bool needs_tokenizer; /* failing to open it fails the start */
 } cria_runtime_request;
 
-/* `path`: a resolved folder or .gguf file. `log` is borrowed; progress goes to standard error unless options->quiet. */
+/* `path`: a resolved folder or .gguf file. `log` is borrowed; the progress bar is not shown where options->quiet. */
 cria_status cria_runtime_open(const char *path, const cria_main_options *options, const cria_runtime_request *request,
                               cria_log *log, cria_runtime **out, cria_error *err);
 void cria_runtime_close(cria_runtime *runtime);

@@ -226,7 +226,7 @@ static cria_status run_threads(const cria_command *command, int64_t threads, con
     options.max_num_seqs = largest;
     if (options.max_model_len == 0) options.max_model_len = options.prompt_tokens + options.new_tokens;
     if (options.kv_cache_memory == 0) options.kv_cache_memory = INT64_MAX / 2; /* as much as max_num_seqs need */
-    cria_runtime_request request = {.threads = (int)threads};
+    cria_runtime_request request = {.threads = (int)threads, .progress = stderr};
     cria_runtime *runtime;
     CRIA_TRY(cria_runtime_open(command->path, &options, &request, command->log, &runtime, err));
     cria_pool *pool = NULL;

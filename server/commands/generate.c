@@ -212,7 +212,7 @@ static cria_status run(generation *g, cria_error *err) {
 
 cria_status cria_command_generate(const cria_command *command, cria_error *err) {
     generation g = {.command = command, .options = command->options};
-    cria_runtime_request request = {.needs_tokenizer = command->options->prompt != NULL};
+    cria_runtime_request request = {.needs_tokenizer = command->options->prompt != NULL, .progress = stderr};
     CRIA_TRY(cria_runtime_open(command->path, command->options, &request, command->log, &g.runtime, err));
     cria_text *texts[] = {&g.text, &g.tokens, &g.logprobs, &g.prompt_logprobs};
     for (size_t i = 0; i < 4; i++) cria_text_init(texts[i]);

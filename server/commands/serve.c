@@ -51,7 +51,7 @@ static void print_summary(const loading *l) {
 
 static cria_status load(loading *l, cria_error *err) {
     const cria_command *c = l->command;
-    cria_runtime_request request = {.needs_tokenizer = true};
+    cria_runtime_request request = {.needs_tokenizer = true, .progress = stderr};
     CRIA_TRY(cria_runtime_open(c->path, c->options, &request, c->log, &l->runtime, err));
     cria_engine_config config;
     cria_runtime_engine_config(l->runtime, &config);
