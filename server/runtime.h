@@ -23,6 +23,7 @@ typedef struct {
     int threads;          /* 0: options->threads */
     bool graph_only;      /* configuration, graph and program, no weights packed (inspect) */
     bool needs_tokenizer; /* failing to open it fails the start */
+    FILE *progress;       /* where the progress bar goes; NULL: nowhere */
 } cria_runtime_request;
 
 /* `path`: a resolved folder or .gguf file. `log` is borrowed; the progress bar is not shown where options->quiet. */

@@ -74,7 +74,7 @@ static void open_session(session *s, const char *path, const char *isa, const ch
     options.max_num_seqs = 4;
     options.max_num_batched_tokens = 128;
     options.block_size = "16";
-    cria_runtime_request request = {.threads = 2};
+    cria_runtime_request request = {.threads = strcmp(isa, "ref") == 0 ? 2 : 1};
     if (cria_runtime_open(path, &options, &request, NULL, &s->runtime, &err) != CRIA_OK)
         fail_msg("%s: %s", path, err.message);
     cria_engine_config config;
