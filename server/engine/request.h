@@ -64,11 +64,11 @@ typedef struct {
 
 typedef enum {
     CRIA_EVENT_PROMPT, /* prompt log-probabilities of positions [first, first + count); position 0 has none */
-    CRIA_EVENT_TOKEN,  /* one generated token */
+    CRIA_EVENT_TOKEN,  /* one generated token; EOS or a stop id that ends the sequence has its own too */
     CRIA_EVENT_FINISH  /* the last event of every request, exactly once */
 } cria_event_kind;
 
-/* What the engine tells: owned by the receiver, free with cria_event_destroy. */
+/* What the engine tells: owned by the receiver, free with cria_event_destroy. One allocation, the arrays included. */
 typedef struct {
     cria_event_kind kind;
     uint64_t id;
