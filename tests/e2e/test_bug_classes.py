@@ -78,11 +78,16 @@ def test_5_no_event_holds_half_a_character(opt, seed):
 
 
 @pytest.mark.parametrize("body", [b'{"prompt": "\xff\xfe"}', b'{"model": "\xc3", "prompt": "a"}', b'\xff{"prompt": "a"}',
-                                  b'{"prompt": "\\ud800"}', b'{"\xf0\x9f": 1, "prompt": "a", "max_tokens": "\xf0"}'])
+                                  b'{"\xf0\x9f": 1, "prompt": "a", "max_tokens": "\xf0"}'])
 def test_6_invalid_utf8_is_an_error_in_valid_utf8(opt, body):
     answer = opt.request("POST", "/v1/completions", body)
     assert 400 <= answer.status < 500 and answer.json["error"]["message"]
     assert opt.complete("still there")["choices"]
+
+
+def test_6_half_a_surrogate_pair_becomes_the_replacement_character(opt):
+    answer = opt.request("POST", "/v1/completions", b'{"prompt": "a\\ud800b", "echo": true, "max_tokens": 1}')
+    assert answer.status == 200 and answer.json["choices"][0]["text"].startswith("a\ufffdb")
 
 
 def test_7_log_probabilities_are_finite_numbers(opt):

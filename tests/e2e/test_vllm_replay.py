@@ -74,7 +74,8 @@ def facts(answer):
         return {}
     body = answer.json
     if "error" in body:
-        return {"code": body["error"]["code"], "param": (body["error"]["param"] or "").removeprefix("body.") or None}
+        param = body["error"]["param"]  # a validation error names the way to the value: the key is what matters
+        return {"code": body["error"]["code"], "param": param and param.removeprefix("body.").split(".")[0]}
     if "choices" in body:
         return {"choices": [choice["index"] for choice in body["choices"]], "object": body["object"]}
     return {}
@@ -96,7 +97,9 @@ def compare(kind, name, server):
     ours = replay(server, recorded)
     found = [] if ours.status == theirs.status else [f"status {theirs.status} in vLLM's, {ours.status} here"]
     ours_type, theirs_type = (a.headers.get("content-type") for a in (ours, theirs))
-    if ours_type != theirs_type:
+    if theirs_type == "application/json" and not theirs.body.endswith(b"}"):
+        pass  # the recording is cut off: only the status is known
+    elif ours_type != theirs_type:
         found.append(f"content type {theirs_type} in vLLM's, {ours_type} here")
     else:
         found += differing(body_shape(theirs), body_shape(ours))
