@@ -18,6 +18,7 @@ typedef struct {
 
 struct cria_added {
     cria_vocabulary *vocabulary;
+    cria_vocabulary *shown;  /* the normalized forms of those that have one; several tokens may share a form */
     cria_added_flags *flags; /* by id, below `flags_count` */
     bool *present;
     size_t flags_count;
@@ -27,13 +28,17 @@ struct cria_added {
     cria_regex *word;              /* one word character; NULL unless a token asks for single_word */
 };
 
+/* Rust's \w, which unlike Oniguruma's has the two joiners. */
+static const char word_pattern[] = "[\\w\\x{200C}\\x{200D}]";
+
 cria_added *cria_added_create(void) {
     cria_added *added = calloc(1, sizeof *added);
     if (!added) return NULL;
     added->vocabulary = cria_vocabulary_create();
+    added->shown = cria_vocabulary_create();
     added->plain = cria_trie_create();
     added->normalized = cria_trie_create();
-    if (!added->vocabulary || !added->plain || !added->normalized) {
+    if (!added->vocabulary || !added->shown || !added->plain || !added->normalized) {
         cria_added_destroy(added);
         return NULL;
     }
@@ -43,6 +48,7 @@ cria_added *cria_added_create(void) {
 void cria_added_destroy(cria_added *added) {
     if (!added) return;
     cria_vocabulary_destroy(added->vocabulary);
+    cria_vocabulary_destroy(added->shown);
     cria_trie_destroy(added->plain);
     cria_trie_destroy(added->normalized);
     cria_regex_destroy(added->word);
@@ -116,7 +122,8 @@ cria_status cria_added_add(cria_added *added, const cria_vocabulary *model, cons
     added->flags[id] = flags;
     added->flags[id].special = flags.special || was_special;
     added->present[id] = true;
-    if (flags.single_word && !added->word) CRIA_TRY(cria_regex_compile("\\w", 2, &added->word, err));
+    if (flags.single_word && !added->word)
+        CRIA_TRY(cria_regex_compile(word_pattern, sizeof word_pattern - 1, &added->word, err));
     if (was_special) return CRIA_OK;
     if (!push_pattern(added, (pattern){id, flags.special, flags.normalized})) {
         return cria_fail(err, CRIA_ERR_MEMORY, "no memory for added token %d", id);
@@ -124,24 +131,30 @@ cria_status cria_added_add(cria_added *added, const cria_vocabulary *model, cons
     return CRIA_OK;
 }
 
+static cria_status add_normalized(cria_added *added, int32_t id, const char *text, size_t length,
+                                  const cria_normalizer *normalizer, cria_error *err) {
+    cria_text out = {0};
+    cria_status status = cria_normalizer_run(normalizer, text, length, &out, err);
+    if (status == CRIA_OK && (out.failed || !cria_trie_add(added->normalized, out.data, out.length, id))) {
+        status = cria_fail(err, CRIA_ERR_MEMORY, "no memory for the added tokens");
+    }
+    if (status == CRIA_OK) status = cria_vocabulary_add(added->shown, id, out.data ? out.data : "", out.length, err);
+    cria_text_deinit(&out);
+    return status;
+}
+
 static cria_status add_pattern(cria_added *added, pattern p, const cria_normalizer *normalizer, cria_error *err) {
     size_t length = 0;
     const char *text = cria_vocabulary_entry(added->vocabulary, p.id, &length);
     if (!text) return CRIA_OK;
-    bool ok;
-    if (p.normalized && normalizer) {
-        cria_text out = {0};
-        cria_status status = cria_normalizer_run(normalizer, text, length, &out, err);
-        if (status != CRIA_OK) {
-            cria_text_deinit(&out);
-            return status;
-        }
-        ok = cria_trie_add(added->normalized, out.data, out.length, p.id) && !out.failed;
-        cria_text_deinit(&out);
-    } else {
-        ok = cria_trie_add(p.normalized ? added->normalized : added->plain, text, length, p.id);
-    }
-    return ok ? CRIA_OK : cria_fail(err, CRIA_ERR_MEMORY, "no memory for the added tokens");
+    if (p.normalized && normalizer) return add_normalized(added, p.id, text, length, normalizer, err);
+    if (cria_trie_add(p.normalized ? added->normalized : added->plain, text, length, p.id)) return CRIA_OK;
+    return cria_fail(err, CRIA_ERR_MEMORY, "no memory for the added tokens");
+}
+
+const char *cria_added_text(const cria_added *added, int32_t id, size_t *length) {
+    const char *shown = cria_vocabulary_entry(added->shown, id, length);
+    return shown ? shown : cria_vocabulary_entry(added->vocabulary, id, length);
 }
 
 cria_status cria_added_finish(cria_added *added, const cria_normalizer *normalizer, cria_error *err) {

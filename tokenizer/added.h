@@ -35,6 +35,9 @@ const cria_vocabulary *cria_added_vocabulary(const cria_added *added);
 /* True if the id is an added token, whose flags are then stored where `flags` is not NULL. */
 bool cria_added_find(const cria_added *added, int32_t id, cria_added_flags *flags);
 
+/* The text that decoding puts in for an added token: the normalized form of a normalized one. NULL if it is none. */
+const char *cria_added_text(const cria_added *added, int32_t id, size_t *length);
+
 /* Cuts `whole` of a text into pieces: added tokens with their ids, and what stands between them. `normalized` chooses
  * which tokens to look for; without `parse_special` special ones are passed over. */
 void cria_added_split(const cria_added *added, bool normalized, bool parse_special, const char *text, cria_piece whole,

@@ -14,7 +14,8 @@ struct cria_detokenizer {
 static void push(const cria_tokenizer *tokenizer, cria_decode_stream *stream, bool skip_special, int32_t id,
                  cria_text *out) {
     size_t length = 0;
-    const char *entry = cria_tokenizer_entry(tokenizer, id, &length);
+    const char *entry = cria_added_text(tokenizer->added, id, &length);
+    if (!entry) entry = cria_vocabulary_entry(tokenizer->vocabulary, id, &length);
     if (!entry || (skip_special && cria_tokenizer_is_special(tokenizer, id))) return;
     cria_decode_stream_push(stream, entry, length, out);
 }

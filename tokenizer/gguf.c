@@ -40,8 +40,11 @@ static const char llama_decoder[] =
     "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"String\":\"\u2581\"},\"content\":\" \"},"
     "{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"}";
 static const char llama_strip[] = ",{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]}";
-static const char llama_pretokenizer[] =
-    "{\"type\":\"Metaspace\",\"replacement\":\"\u2581\",\"prepend_scheme\":\"%s\",\"split\":false}";
+/* The space that SentencePiece puts first, here before text after an added token too, as llama.cpp does. */
+static const char llama_normalizer[] =
+    "{\"type\":\"Sequence\",\"normalizers\":[%s{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},"
+    "\"content\":\"\u2581\"}]}";
+static const char llama_prepend[] = "{\"type\":\"Prepend\",\"prepend\":\"\u2581\"},";
 
 static int32_t type_of(const cria_gguf_vocabulary *v, size_t id) {
     return v->token_types ? v->token_types[id] : TYPE_NORMAL;
@@ -124,8 +127,8 @@ static cria_status read_scored(cria_tokenizer *tokenizer, const cria_gguf_vocabu
     tokenizer->bpe = cria_bpe_create(tokenizer->vocabulary, options);
     if (!tokenizer->bpe) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for the scores");
     CRIA_TRY(use_scores(tokenizer, v, err));
-    snprintf(json, sizeof json, llama_pretokenizer, v->no_space_prefix ? "never" : "first");
-    CRIA_TRY(cria_tokenizer_set_pretokenizer(tokenizer, json, err));
+    snprintf(json, sizeof json, llama_normalizer, v->no_space_prefix ? "" : llama_prepend);
+    CRIA_TRY(cria_tokenizer_set_normalizer(tokenizer, json, err));
     snprintf(json, sizeof json, "%s%s", llama_decoder, v->no_space_prefix ? "]}" : llama_strip);
     CRIA_TRY(cria_tokenizer_set_decoder(tokenizer, json, err));
     return cria_tokenizer_set_template(tokenizer, v->add_bos != 0, v->add_eos > 0, err);

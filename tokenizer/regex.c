@@ -35,8 +35,6 @@ static cria_status compile(const cria_text *pattern, uint32_t options, cria_rege
         return cria_fail(err, CRIA_ERR_MEMORY, "no memory for a regular expression");
     }
     pcre2_set_newline(context, PCRE2_NEWLINE_LF);
-    /* Ruby's syntax: ^ and $ match at every line. */
-    options |= PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C;
     int code = 0;
     PCRE2_SIZE offset = 0;
     const char *bytes = pattern->length ? pattern->data : "";
@@ -60,14 +58,16 @@ cria_status cria_regex_compile(const char *pattern, size_t length, cria_regex **
     if (status == CRIA_OK && translated.failed) {
         status = cria_fail(err, CRIA_ERR_MEMORY, "no memory for a regular expression");
     }
-    if (status == CRIA_OK) status = compile(&translated, 0, out, err);
+    /* Ruby's syntax: ^ and $ match at every line. */
+    uint32_t options = PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C;
+    if (status == CRIA_OK) status = compile(&translated, options, out, err);
     cria_text_deinit(&translated);
     return status;
 }
 
 cria_status cria_regex_compile_literal(const char *string, size_t length, cria_regex **out, cria_error *err) {
     cria_text literal = {.data = (char *)string, .length = length};
-    return compile(&literal, PCRE2_LITERAL, out, err);
+    return compile(&literal, PCRE2_LITERAL | PCRE2_UTF, out, err);
 }
 
 void cria_regex_destroy(cria_regex *regex) {

@@ -71,17 +71,6 @@ static cria_status parse_one(const cria_json_value *component, const char *type,
     return cria_component_unknown(stage, type, err);
 }
 
-/* A later processor's ids go around an earlier one's. */
-static cria_status wrap(cria_template *inner, const cria_template *outer, cria_error *err) {
-    cria_ids prefix = {0};
-    bool ok = cria_ids_append(&prefix, outer->prefix.ids, outer->prefix.count) &&
-              cria_ids_append(&prefix, inner->prefix.ids, inner->prefix.count) &&
-              cria_ids_append(&inner->suffix, outer->suffix.ids, outer->suffix.count);
-    cria_ids_deinit(&inner->prefix);
-    inner->prefix = prefix;
-    return ok ? CRIA_OK : cria_fail(err, CRIA_ERR_MEMORY, "no memory for a post_processor");
-}
-
 cria_status cria_template_parse(const cria_json_value *component, cria_template *out, cria_error *err) {
     const char *type = NULL;
     if (cria_json_type_of(component) == CRIA_JSON_NULL) return CRIA_OK;
@@ -93,9 +82,10 @@ cria_status cria_template_parse(const cria_json_value *component, cria_template 
         }
         return CRIA_OK;
     }
-    cria_template one = {0};
-    cria_status status = parse_one(component, type, &one, err);
-    if (status == CRIA_OK) status = wrap(out, &one, err);
-    cria_template_deinit(&one);
-    return status;
+    /* What Hugging Face does with two of them is of no use to anybody: the second works on every token of the first. */
+    bool has_ids = out->prefix.count + out->suffix.count > 0;
+    if (has_ids && strcmp(type, "ByteLevel") != 0) {
+        return cria_component_unknown(stage, "Sequence of several that add tokens", err);
+    }
+    return parse_one(component, type, out, err);
 }

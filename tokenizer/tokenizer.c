@@ -204,7 +204,8 @@ const char *cria_tokenizer_config_json(const cria_tokenizer *tokenizer) {
 
 void cria_tokenizer_token_bytes(const cria_tokenizer *tokenizer, int32_t id, cria_text *out) {
     size_t length = 0;
-    const char *entry = cria_tokenizer_entry(tokenizer, id, &length);
+    const char *entry = cria_added_text(tokenizer->added, id, &length);
+    if (!entry) entry = cria_vocabulary_entry(tokenizer->vocabulary, id, &length);
     if (entry) cria_decoder_token_bytes(tokenizer->decoder, entry, length, out);
 }
 
