@@ -162,6 +162,23 @@ static void pack_q4(int64_t cols, int64_t stride, const float *rows, uint8_t *ou
     }
 }
 
+/* bf16 rows as they are, a pair of columns at a time; sixteen pairs of a row are one cache line. */
+static void repack_bf16(int64_t cols, const void *const source[ROWS], uint16_t *out) {
+    int64_t pairs = (cols + 1) / 2;
+    for (int64_t first = 0; first < pairs; first += 16) {
+        int64_t end = pairs - first < 16 ? pairs : first + 16;
+        for (int r = 0; r < ROWS; r++) {
+            for (int64_t pair = first; pair < end; pair++) {
+                size_t bytes = !source[r] ? 0 : 2 * pair + 1 < cols ? 4 : 2;
+                uint32_t both = 0;
+                if (bytes == 4) memcpy(&both, (const uint16_t *)source[r] + 2 * pair, 4);
+                if (bytes == 2) memcpy(&both, (const uint16_t *)source[r] + 2 * pair, 2);
+                memcpy(out + (pair * ROWS + r) * 2, &both, sizeof both);
+            }
+        }
+    }
+}
+
 /* Q8_0 blocks as they are; only the sign moves. */
 static void repack_q8_0(int64_t cols, const void *const source[ROWS], uint8_t *out) {
     for (int64_t g = 0; g < cols / CRIA_GROUP; g++, out += GROUP_Q8) {
@@ -195,6 +212,10 @@ static void repack_q4(cria_type type, int64_t cols, const void *const source[ROW
 
 void cria_pack_panel(cria_panel_type panel_type, int64_t cols, cria_type type, const void *const source[ROWS],
                      float *scratch, void *out) {
+    if (panel_type == CRIA_PANEL_BF16 && type == CRIA_BF16) {
+        repack_bf16(cols, source, out);
+        return;
+    }
     if (cols % CRIA_GROUP == 0) {
         if (panel_type == CRIA_PANEL_Q8 && type == CRIA_Q8_0) {
             repack_q8_0(cols, source, out);
@@ -233,21 +254,25 @@ void cria_pack_panel(cria_panel_type panel_type, int64_t cols, cria_type type, c
     }
 }
 
+/* Columns [first, first + count) group by group, so that scales are converted once. */
 static void row_q8(const uint8_t *panel, int r, int64_t first, int64_t count, float *out) {
-    for (int64_t i = 0; i < count; i++) {
-        int64_t k = first + i;
+    for (int64_t k = first, end = first + count; k < end;) {
         const uint8_t *group = panel + k / CRIA_GROUP * GROUP_Q8;
-        out[i] = load_half(group, r) * (float)(group[HEAD_Q8 + byte_at(k % CRIA_GROUP, r)] - 128);
+        float d = load_half(group, r);
+        for (int64_t last = k / CRIA_GROUP * CRIA_GROUP + CRIA_GROUP; k < end && k < last; k++) {
+            *out++ = d * (float)(group[HEAD_Q8 + byte_at(k % CRIA_GROUP, r)] - 128);
+        }
     }
 }
 
 static void row_q4(const uint8_t *panel, int r, int64_t first, int64_t count, float *out) {
-    for (int64_t i = 0; i < count; i++) {
-        int64_t k = first + i;
+    for (int64_t k = first, end = first + count; k < end;) {
         const uint8_t *group = panel + k / CRIA_GROUP * GROUP_Q4;
-        uint8_t pair = group[HEAD_Q4 + byte_at(k % (CRIA_GROUP / 2), r)];
-        int q = k % CRIA_GROUP < CRIA_GROUP / 2 ? pair & 15 : pair >> 4;
-        out[i] = load_half(group, r) * (float)q + load_half(group + HEAD_Q8, r);
+        float d = load_half(group, r), m = load_half(group + HEAD_Q8, r);
+        for (int64_t last = k / CRIA_GROUP * CRIA_GROUP + CRIA_GROUP; k < end && k < last; k++) {
+            uint8_t pair = group[HEAD_Q4 + byte_at(k % (CRIA_GROUP / 2), r)];
+            *out++ = d * (float)(k % CRIA_GROUP < CRIA_GROUP / 2 ? pair & 15 : pair >> 4) + m;
+        }
     }
 }
 

@@ -99,6 +99,29 @@ static void gguf_blocks_are_held_without_rounding(void **state) {
     }
 }
 
+static void bf16_rows_go_into_bf16_panels_bit_for_bit(void **state) {
+    (void)state;
+    enum { ROWS = 7, MOST = 75 };
+    for (int cols = 1; cols <= MOST; cols++) {
+        uint64_t seed = 9 + (uint64_t)cols;
+        uint16_t rows[ROWS][MOST + 1]; /* one more column, which must not be read as padding */
+        for (int i = 0; i < ROWS * (MOST + 1); i++)
+            rows[i / (MOST + 1)][i % (MOST + 1)] = cria_f32_to_bf16(random_unit(&seed));
+        const void *source[CRIA_PANEL_ROWS] = {NULL};
+        for (int r = 0; r < ROWS; r++) source[r] = rows[r];
+        float scratch[CRIA_PANEL_ROWS * 96], got[MOST];
+        uint16_t *data = aligned_garbage(cria_panel_bytes(CRIA_PANEL_BF16, cols));
+        cria_pack_panel(CRIA_PANEL_BF16, cols, CRIA_BF16, source, scratch, data);
+        cria_panels panels = {CRIA_PANEL_BF16, CRIA_PANEL_ROWS, cols, data};
+        for (int r = 0; r < CRIA_PANEL_ROWS; r++) {
+            cria_panels_row(&panels, r, got);
+            for (int k = 0; k < cols; k++) assert_true(got[k] == (r < ROWS ? cria_bf16_to_f32(rows[r][k]) : 0));
+            if (cols % 2) assert_int_equal(data[(cols / 2) * 32 + r * 2 + 1], 0);
+        }
+        free(data);
+    }
+}
+
 static void sizes_are_those_of_the_layout_and_zero_on_overflow(void **state) {
     (void)state;
     assert_int_equal(cria_panel_bytes(CRIA_PANEL_F32, 3), 3 * 64);
@@ -126,6 +149,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_type_gives_back_its_rows_for_odd_shapes),
         cmocka_unit_test(gguf_blocks_are_held_without_rounding),
+        cmocka_unit_test(bf16_rows_go_into_bf16_panels_bit_for_bit),
         cmocka_unit_test(sizes_are_those_of_the_layout_and_zero_on_overflow),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

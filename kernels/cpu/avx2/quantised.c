@@ -26,7 +26,7 @@ CRIA_INLINE __m256 load_halves(const uint8_t *at) {
 CRIA_INLINE void add_signed_quad(const uint8_t *w, const uint8_t *x, size_t row_bytes, const int tokens,
                                  __m256i acc[4][2]) {
     const __m256i top_bit = _mm256_set1_epi8((char)0x80), ones = _mm256_set1_epi16(1);
-    for (int half = 0; half < 2; half++) {
+    CRIA_UNROLL for (int half = 0; half < 2; half++) {
         __m256i weights = _mm256_xor_si256(load(w + 32 * half), top_bit), size = _mm256_abs_epi8(weights);
         CRIA_UNROLL for (int t = 0; t < tokens; t++) {
             __m256i value = _mm256_sign_epi8(broadcast_quad(x + (size_t)t * row_bytes), weights);
@@ -46,7 +46,7 @@ CRIA_INLINE void i8_tile(const uint8_t *panel, const uint8_t *rows, size_t row_b
     }
     for (int t = 0; t < tokens; t++) {
         __m256 scale = broadcast_f32(tail + (size_t)t * row_bytes);
-        for (int half = 0; half < 2; half++) {
+        CRIA_UNROLL for (int half = 0; half < 2; half++) {
             __m256 both = _mm256_mul_ps(_mm256_loadu_ps((const float *)(const void *)panel + 8 * half), scale);
             _mm256_store_ps(sums + 16 * t + 8 * half, _mm256_mul_ps(both, _mm256_cvtepi32_ps(acc[t][half])));
         }
@@ -62,10 +62,11 @@ CRIA_INLINE void q8_tile(const uint8_t *panel, const uint8_t *rows, size_t row_b
     for (int64_t g = 0; g < groups; g++, panel += 544, rows += CRIA_GROUP, scales += 4) {
         __m256i acc[4][2];
         CRIA_UNROLL for (int t = 0; t < tokens; t++) acc[t][0] = acc[t][1] = _mm256_setzero_si256();
-        for (int j = 0; j < 8; j++) add_signed_quad(panel + 32 + 64 * j, rows + 4 * j, row_bytes, tokens, acc);
+        CRIA_UNROLL for (int j = 0; j < 8; j++)
+            add_signed_quad(panel + 32 + 64 * j, rows + 4 * j, row_bytes, tokens, acc);
         CRIA_UNROLL for (int t = 0; t < tokens; t++) {
             __m256 scale = broadcast_f32(scales + (size_t)t * row_bytes);
-            for (int half = 0; half < 2; half++) {
+            CRIA_UNROLL for (int half = 0; half < 2; half++) {
                 float *sum = sums + 16 * t + 8 * half;
                 __m256 both = _mm256_mul_ps(load_halves(panel + 16 * half), scale);
                 _mm256_store_ps(sum, _mm256_fmadd_ps(both, _mm256_cvtepi32_ps(acc[t][half]), _mm256_load_ps(sum)));
@@ -82,11 +83,11 @@ CRIA_INLINE void q4_tile(const uint8_t *panel, const uint8_t *rows, size_t row_b
     const uint8_t *scales = rows + groups * CRIA_GROUP;
     memset(sums, 0, sizeof *sums * 16 * (size_t)tokens);
     for (int64_t g = 0; g < groups; g++, panel += 320, rows += CRIA_GROUP, scales += 4) {
-        for (int half = 0; half < 2; half++) {
+        CRIA_UNROLL for (int half = 0; half < 2; half++) {
             __m256 d = load_halves(panel + 16 * half), m = load_halves(panel + 32 + 16 * half);
             __m256i acc[4];
             CRIA_UNROLL for (int t = 0; t < tokens; t++) acc[t] = _mm256_setzero_si256();
-            for (int j = 0; j < 4; j++) {
+            CRIA_UNROLL for (int j = 0; j < 4; j++) {
                 __m256i both = load(panel + 64 + 64 * j + 32 * half);
                 __m256i low = _mm256_and_si256(both, nibble);
                 __m256i high = _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble);
