@@ -46,10 +46,13 @@ cria_finish_panel cria_finish_avx512;
     if (tokens >= CRIA_PREFETCH_TOKENS) _mm_prefetch((const char *)(weights) + CRIA_PREFETCH_BYTES, _MM_HINT_T0)
 
 #define CRIA_INLINE static inline __attribute__((always_inline))
-#if defined(__clang__)
-#define CRIA_UNROLL _Pragma("clang loop unroll(full)")
-#else
+/* Under a sanitizer every access of an unrolled tile carries its checks, and the compiler takes minutes: loops then. */
+#if !defined(__clang__)
 #define CRIA_UNROLL _Pragma("GCC unroll 32")
+#elif __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#define CRIA_UNROLL _Pragma("clang loop unroll(disable)")
+#else
+#define CRIA_UNROLL _Pragma("clang loop unroll(full)")
 #endif
 
 #endif
