@@ -3,6 +3,9 @@
 
 #include "server/api/field.h"
 
+#include <stdio.h>
+#include <string.h>
+
 /* A parsed value takes about 64 bytes for as little as two of text: a body is counted before it is parsed. */
 enum { MAX_VALUES = 2000000, MAX_KEYS = 1024 };
 
@@ -20,7 +23,11 @@ static cria_status parse_body(const char *body, size_t length, cria_json **out, 
     cria_error cause;
     if (cria_json_parse(body, length, out, &cause) != CRIA_OK) {
         if (cause.status != CRIA_ERR_FORMAT) return cria_api_fail_from(err, &cause);
-        return cria_api_fail_type(err, "body", "json_invalid", "JSON decode error", cause.message);
+        char where[32] = "body";
+        size_t offset;
+        const char *at = strstr(cause.message, "at byte ");
+        if (at && sscanf(at + 8, "%zu", &offset) == 1) snprintf(where, sizeof where, "body.%zu", offset);
+        return cria_api_fail_type(err, where, "json_invalid", "JSON decode error", cause.message);
     }
     const cria_json_value *root = cria_json_root(*out);
     if (cria_json_type_of(root) != CRIA_JSON_OBJECT) {

@@ -302,7 +302,9 @@ static cria_status read_logprobs(const cria_api *api, const cria_json_value *bod
                                  "(parameter=prompt_logprobs)");
         }
         CRIA_TRY(check_logprobs(api, "prompt", "prompt_logprobs", value, &p->sampling.prompt_logprobs, err));
-    } else if (p->echo && p->sampling.logprobs >= 0 && !(chat && p->stream)) {
+    } else if (chat && p->echo && !p->stream) {
+        p->sampling.prompt_logprobs = p->sampling.logprobs > 0 ? p->sampling.logprobs : 0; /* as vLLM does */
+    } else if (!chat && p->echo) {
         p->sampling.prompt_logprobs = p->sampling.logprobs;
     }
     return CRIA_OK;
