@@ -10,7 +10,8 @@
     X(glu)                                                                                                             \
     X(rope)                                                                                                            \
     X(kv_store)                                                                                                        \
-    X(attention)
+    X(attention)                                                                                                       \
+    X(sample)
 
 #define X(name)                                                                                                        \
     void cria_avx2_##name(const cria_##name##_args *args, cria_worker *worker);                                        \
