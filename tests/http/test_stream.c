@@ -163,37 +163,6 @@ static void every_event_is_one_write(void **state) {
     client_close(&c);
 }
 
-static void a_slow_reader_loses_nothing_and_hinders_nobody(void **state) {
-    (void)state;
-    toy_client slow;
-    client_connect(&slow, &server);
-    int small = 4096;
-    setsockopt(slow.fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
-    /* Long events: the kernel's own buffers fill up soon. */
-    client_send(&slow, "POST", "/v1/completions", "",
-                "{\"prompt\":\"a\",\"max_tokens\":3900,\"temperature\":0,\"stream\":true,\"logprobs\":20,"
-                "\"return_token_ids\":true}");
-    assert_true(client_more(&slow, 5000));
-    int before, after;
-    for (int i = 0; i < 200; ++i) { /* until no step is made any more */
-        before = atomic_load(&server.model.steps);
-        usleep(100000);
-        after = atomic_load(&server.model.steps);
-        if (before == after) break;
-    }
-    assert_int_equal(before, after);
-    expect(&server, "/v1/completions", "{\"prompt\":\"a\",\"max_tokens\":3,\"temperature\":0}", 200,
-           "\"text\":\"bcd\"");
-    toy_answer a = client_read(&slow);
-    assert_int_equal(a.status, 200);
-    size_t events = 0;
-    for (const char *p = a.body; (p = strstr(p, "data: ")) != NULL; ++p) ++events;
-    assert_int_equal(events, 3901);
-    assert_non_null(strstr(a.body, "\"finish_reason\":\"length\""));
-    answer_free(&a);
-    client_close(&slow);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(streams_a_completion_token_by_token),
@@ -202,7 +171,6 @@ int main(void) {
         cmocka_unit_test(no_half_code_point_and_no_stop_prefix_is_ever_sent),
         cmocka_unit_test(echo_comes_with_the_first_token_and_offsets_go_on_from_it),
         cmocka_unit_test(every_event_is_one_write),
-        cmocka_unit_test(a_slow_reader_loses_nothing_and_hinders_nobody),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
