@@ -63,8 +63,8 @@ typedef struct {
 /* Sorts by place; two that share a byte are CRIA_ERR_FORMAT that names both. Empty extents overlap nothing. */
 cria_status cria_extents_check(const char *file, cria_extent *extents, size_t count, cria_error *err);
 
-/* A cursor over bytes from outside. A read past the end gives zeros and sets `bad`, which is checked where it matters.
- */
+/* A cursor over bytes from outside. A read past the end gives zeros and sets `bad`, which is checked where it matters;
+ * from then on every read fails, the empty one too, so that a loop over a count from outside ends. */
 typedef struct {
     const uint8_t *data;
     size_t size, at;
@@ -72,7 +72,7 @@ typedef struct {
 } cria_cursor;
 
 static inline const uint8_t *cria_cursor_take(cria_cursor *cursor, uint64_t length) {
-    if (!cria_range_inside(cursor->at, length, cursor->size)) {
+    if (cursor->bad || !cria_range_inside(cursor->at, length, cursor->size)) {
         cursor->bad = true;
         return NULL;
     }
