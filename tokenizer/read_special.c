@@ -144,6 +144,21 @@ static cria_status add_defaults(cria_tokenizer *tokenizer, const cria_tokenizer_
     return cria_tokenizer_set_template(tokenizer, true, false, err);
 }
 
+/* tokenizer.json gives the post-processor's ids as numbers: they may be anything. */
+static cria_status check_template(const cria_tokenizer *tokenizer, cria_error *err) {
+    const cria_ids *const lists_of_ids[] = {&tokenizer->post.prefix, &tokenizer->post.suffix};
+    for (size_t l = 0; l < 2; l++) {
+        for (size_t i = 0; i < lists_of_ids[l]->count; i++) {
+            int32_t id = lists_of_ids[l]->ids[i];
+            if ((size_t)id < cria_tokenizer_size(tokenizer)) continue;
+            return cria_fail(err, CRIA_ERR_FORMAT,
+                             "tokenizer.json: the post_processor's id %d is outside the vocabulary of %zu tokens", id,
+                             cria_tokenizer_size(tokenizer));
+        }
+    }
+    return CRIA_OK;
+}
+
 cria_status cria_tokenizer_read_special(cria_tokenizer *tokenizer, const cria_tokenizer_files *files, cria_error *err) {
     const cria_json_value *decoder = cria_json_get(files->config, "added_tokens_decoder");
     CRIA_TRY(decoder ? add_numbered(tokenizer, decoder, err) : add_legacy(tokenizer, files, err));
@@ -164,7 +179,7 @@ cria_status cria_tokenizer_read_special(cria_tokenizer *tokenizer, const cria_to
         CRIA_TRY(add_defaults(tokenizer, files, err));
     }
     if (!cria_json_get(files->config, "add_bos_token") && !cria_json_get(files->config, "add_eos_token")) {
-        return CRIA_OK; /* the post-processor stays as it is */
+        return check_template(tokenizer, err); /* the post-processor stays as it is */
     }
     bool add_bos = false, add_eos = false;
     CRIA_TRY(cria_json_get_bool(files->config, "add_bos_token", tokenizer->sentencepiece != NULL, &add_bos, err));

@@ -2,6 +2,7 @@
 #include "tokenizer/vocabulary.h"
 
 #include "base/arena.h"
+#include "base/utf8.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
@@ -93,6 +94,7 @@ cria_status cria_vocabulary_add(cria_vocabulary *vocabulary, int32_t id, const c
     if (id < 0 || id > CRIA_MAX_TOKEN_ID) {
         return cria_fail(err, CRIA_ERR_FORMAT, "token id %d is outside 0..%d", id, CRIA_MAX_TOKEN_ID);
     }
+    if (!cria_utf8_valid(text, length)) return cria_fail(err, CRIA_ERR_FORMAT, "token %d is not valid UTF-8", id);
     if (length > UINT32_MAX / 2) return cria_fail(err, CRIA_ERR_FORMAT, "a token of %zu bytes is too long", length);
     if (vocabulary->used * 2 >= vocabulary->slot_count && !grow_slots(vocabulary)) {
         return cria_fail(err, CRIA_ERR_MEMORY, "no memory for the vocabulary's hash table");

@@ -2,6 +2,8 @@
  * and the prompt of Stanford Alpaca. */
 #include "server/api/template.h"
 
+#include "base/utf8.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,6 +67,9 @@ static cria_status recognise(const char *text, template_kind *kind, cria_error *
         return cria_fail(err, CRIA_ERR_NOT_FOUND,
                          "the tokenizer has no chat template: choose one with --chat-template (%s)",
                          cria_chat_template_names());
+    }
+    if (!cria_utf8_valid(text, strlen(text))) {
+        return cria_fail(err, CRIA_ERR_FORMAT, "the checkpoint's chat template is not valid UTF-8");
     }
     if (has(text, "<|im_start|>")) {
         *kind = CHATML;

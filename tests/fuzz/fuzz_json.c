@@ -3,15 +3,12 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "base/utf8.h"
+#include "tests/fuzz/require.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(bool condition) {
-    if (!condition) abort();
-}
 
 static void check_number(const cria_json_value *value, cria_text *out) {
     int64_t integer;

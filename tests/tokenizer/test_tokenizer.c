@@ -212,6 +212,8 @@ static void an_open_that_fails_says_what_and_why(void **context) {
         {"{" MODEL
          ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"x\"}}]}}",
          "special token x", CRIA_ERR_FORMAT},
+        {"{" MODEL ",\"post_processor\":{\"type\":\"BertProcessing\",\"cls\":[\"c\",0],\"sep\":[\"s\",99]}}",
+         "id 99 is outside the vocabulary", CRIA_ERR_FORMAT},
         {"{" MODEL ",\"decoder\":{\"type\":\"CTC\"}}", "decoder CTC", CRIA_ERR_UNSUPPORTED},
         {"{" MODEL ",\"added_tokens\":[{\"id\":1}]}", "added token", CRIA_ERR_FORMAT},
         {"{" MODEL "} x", "tokenizer.json", CRIA_ERR_FORMAT},
