@@ -13,6 +13,10 @@ typedef struct {
     size_t longest_token;     /* bytes of the longest vocabulary entry: bounds a prompt's ids from below */
     cria_chat_template *chat; /* NULL: the chat route is an error that says chat_error */
     char chat_error[256];
+    /* Asked before the first prompt of a request is tokenized, with the fewest ids it can have: CRIA_OK, or why the
+     * request is refused. NULL: nothing is. */
+    cria_status (*admit)(void *context, int64_t prompt_tokens, cria_error *err);
+    void *admit_context;
     char fingerprint[64]; /* system_fingerprint */
     int64_t started;      /* Unix seconds */
 } cria_api;

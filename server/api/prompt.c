@@ -28,6 +28,17 @@ cria_status cria_prompt_check_bytes(const cria_api *api, size_t bytes, cria_api_
         (long long)api->model->max_model_len, bytes, bytes / api->longest_token, bytes / api->longest_token);
 }
 
+/* Tokenizing is the expensive part of reading a request: one that would be refused afterwards is refused before. Only
+ * the first prompt counts, since the others wait their turn. */
+static cria_status admit(const cria_api *api, const cria_params *params, size_t bytes, cria_api_error *err) {
+    if (!api->admit) return CRIA_OK;
+    int64_t least = (int64_t)((bytes + api->longest_token - 1) / api->longest_token);
+    if (params->truncate >= 0 && least > params->truncate) least = params->truncate;
+    cria_error cause;
+    if (api->admit(api->admit_context, least, &cause) == CRIA_OK) return CRIA_OK;
+    return cria_api_fail_from(err, &cause);
+}
+
 /* The last steps for every form: truncation, the length check, the text for `echo`. */
 static cria_status complete(const cria_api *api, const cria_params *params, const char *text, size_t length,
                             cria_prompt *prompt, cria_api_error *err) {
@@ -63,9 +74,10 @@ static cria_status complete(const cria_api *api, const cria_params *params, cons
 }
 
 static cria_status from_text(const cria_api *api, const cria_params *params, const char *text, size_t length,
-                             bool add_special, cria_prompt *prompt, cria_api_error *err) {
+                             bool first, cria_prompt *prompt, cria_api_error *err) {
     if (params->truncate < 0) CRIA_TRY(cria_prompt_check_bytes(api, length, err));
-    cria_encode_options options = {.add_special = add_special, .parse_special = true};
+    if (first) CRIA_TRY(admit(api, params, length, err));
+    cria_encode_options options = {.add_special = params->add_special, .parse_special = true};
     cria_ids ids = {0};
     cria_error cause;
     if (cria_tokenizer_encode(api->model->tokenizer, text, length, options, 0, &ids, &cause) != CRIA_OK) {
@@ -102,7 +114,7 @@ static cria_status from_ids(const cria_api *api, const cria_params *params, cons
 }
 
 static cria_status read_one(const cria_api *api, const cria_params *params, const cria_json_value *value,
-                            const char *location, cria_prompt *prompt, cria_api_error *err) {
+                            const char *location, bool first, cria_prompt *prompt, cria_api_error *err) {
     cria_json_type type = cria_json_type_of(value);
     if (type == CRIA_JSON_ARRAY) return from_ids(api, params, value, location, prompt, err);
     if (type == CRIA_JSON_STRING) {
@@ -112,7 +124,7 @@ static cria_status read_one(const cria_api *api, const cria_params *params, cons
             return cria_api_fail(err, "prompt",
                                  "Either prompt or prompt_embeds must be provided and non-empty. (parameter=prompt)");
         }
-        return from_text(api, params, text, length, params->add_special, prompt, err);
+        return from_text(api, params, text, length, first, prompt, err);
     }
     char input[80];
     cria_field_describe(value, input, sizeof input);
@@ -149,7 +161,7 @@ static cria_status read_list(const cria_api *api, const cria_json_value *list, c
                 err, location, first == CRIA_JSON_STRING ? "string_type" : "list_type",
                 first == CRIA_JSON_STRING ? "Input should be a valid string" : "Input should be a valid list", input);
         }
-        CRIA_TRY(read_one(api, params, v, location, &out->items[n], err));
+        CRIA_TRY(read_one(api, params, v, location, n == 0, &out->items[n], err));
     }
     return CRIA_OK;
 }
@@ -169,7 +181,7 @@ cria_status cria_prompts_read(const cria_api *api, const cria_json_value *body, 
         out->items = calloc(1, sizeof *out->items);
         if (!out->items) return cria_api_fail_status(err, 500, NULL, "out of memory");
         out->count = 1;
-        status = read_one(api, params, value, "body.prompt", out->items, err);
+        status = read_one(api, params, value, "body.prompt", true, out->items, err);
     }
     if (status != CRIA_OK) cria_prompts_deinit(out);
     return status;
@@ -184,7 +196,7 @@ cria_status cria_prompts_from_chat(const cria_api *api, const char *text, size_t
     }
     cria_params plain = *params;
     plain.echo = false; /* chat echoes the last message, not the prompt */
-    cria_status status = from_text(api, &plain, text, length, params->add_special, out->items, err);
+    cria_status status = from_text(api, &plain, text, length, true, out->items, err);
     if (status != CRIA_OK) cria_prompts_deinit(out);
     return status;
 }

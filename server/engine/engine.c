@@ -123,6 +123,11 @@ cria_status cria_engine_submit(cria_engine *engine, cria_request *request, uint6
     return status;
 }
 
+cria_status cria_engine_has_room(cria_engine *engine, int64_t ahead, int64_t ahead_tokens, int64_t prompt_tokens,
+                                 cria_error *err) {
+    return cria_inbox_has_room(engine->inbox, ahead, ahead_tokens, prompt_tokens, err);
+}
+
 void cria_engine_cancel(cria_engine *engine, uint64_t id) {
     cria_inbox_cancel(engine->inbox, id);
 }

@@ -39,6 +39,11 @@ void cria_engine_destroy(cria_engine *engine);
  * else CRIA_ERR_ARGUMENT naming the limit and the value) and queues it; CRIA_ERR_FULL when the inbox is full,
  * CRIA_ERR_CLOSED when draining. Takes ownership only on CRIA_OK. max_tokens is cut to what max_model_len leaves. */
 cria_status cria_engine_submit(cria_engine *engine, cria_request *request, uint64_t *id, cria_error *err);
+/* Would a request with so many prompt tokens be taken now, if `ahead` others with `ahead_tokens` came before it?
+ * CRIA_OK, CRIA_ERR_FULL or CRIA_ERR_CLOSED. For refusing before work is spent on a request: cria_engine_submit decides
+ * anew. */
+cria_status cria_engine_has_room(cria_engine *engine, int64_t ahead, int64_t ahead_tokens, int64_t prompt_tokens,
+                                 cria_error *err);
 /* The sequence ends at the next step with CRIA_FINISH_ABORT; an unknown or finished id is ignored. Never refused. */
 void cria_engine_cancel(cria_engine *engine, uint64_t id);
 /* A slow client: the sequence keeps its place but is not scheduled until resumed. */

@@ -92,15 +92,16 @@ static cria_status check_open(const cria_inbox *inbox, cria_error *err) {
     return CRIA_OK;
 }
 
-static cria_status check_room(const cria_inbox *inbox, const cria_sequence *sequence, cria_error *err) {
-    int64_t waiting = inbox->figures.waiting + inbox->submitted_count;
-    int64_t tokens = inbox->figures.waiting_prompt_tokens + inbox->submitted_prompt_tokens;
+static cria_status check_room(const cria_inbox *inbox, int64_t ahead, int64_t ahead_tokens, int64_t prompt_tokens,
+                              cria_error *err) {
+    int64_t waiting = inbox->figures.waiting + inbox->submitted_count + ahead;
+    int64_t tokens = inbox->figures.waiting_prompt_tokens + inbox->submitted_prompt_tokens + ahead_tokens;
     if (waiting >= inbox->max_waiting) {
         return cria_fail(err, CRIA_ERR_FULL, "%lld requests are waiting, the limit is %lld", (long long)waiting,
                          (long long)inbox->max_waiting);
     }
     /* A long prompt alone may pass the limit, or it could never be served. */
-    if (waiting > 0 && tokens + sequence->prompt_count > inbox->max_waiting_prompt_tokens) {
+    if (waiting > 0 && tokens + prompt_tokens > inbox->max_waiting_prompt_tokens) {
         return cria_fail(err, CRIA_ERR_FULL, "%lld prompt tokens are waiting, the limit is %lld", (long long)tokens,
                          (long long)inbox->max_waiting_prompt_tokens);
     }
@@ -109,7 +110,7 @@ static cria_status check_room(const cria_inbox *inbox, const cria_sequence *sequ
 
 static cria_status submit_locked(cria_inbox *inbox, cria_sequence *sequence, cria_error *err) {
     CRIA_TRY(check_open(inbox, err));
-    CRIA_TRY(check_room(inbox, sequence, err));
+    CRIA_TRY(check_room(inbox, 0, 0, sequence->prompt_count, err));
     uint64_t id = sequence->request->id;
     if (id && find(inbox, id)) {
         return cria_fail(err, CRIA_ERR_ARGUMENT, "request id %llu is in use", (unsigned long long)id);
@@ -134,6 +135,15 @@ cria_status cria_inbox_submit(cria_inbox *inbox, cria_sequence *sequence, uint64
     cria_status status = submit_locked(inbox, sequence, err);
     /* Read under the lock: after it the sequence may be gone already. */
     if (status == CRIA_OK && id) *id = sequence->id;
+    pthread_mutex_unlock(&inbox->lock);
+    return status;
+}
+
+cria_status cria_inbox_has_room(cria_inbox *inbox, int64_t ahead, int64_t ahead_tokens, int64_t prompt_tokens,
+                                cria_error *err) {
+    pthread_mutex_lock(&inbox->lock);
+    cria_status status = check_open(inbox, err);
+    if (status == CRIA_OK) status = check_room(inbox, ahead, ahead_tokens, prompt_tokens, err);
     pthread_mutex_unlock(&inbox->lock);
     return status;
 }

@@ -16,6 +16,8 @@ void cria_inbox_destroy(cria_inbox *inbox);
 
 /* Any thread. */
 cria_status cria_inbox_submit(cria_inbox *inbox, cria_sequence *sequence, uint64_t *id, cria_error *err);
+cria_status cria_inbox_has_room(cria_inbox *inbox, int64_t ahead, int64_t ahead_tokens, int64_t prompt_tokens,
+                                cria_error *err);
 void cria_inbox_cancel(cria_inbox *inbox, uint64_t id);
 void cria_inbox_pause(cria_inbox *inbox, uint64_t id, bool paused);
 void cria_inbox_drain(cria_inbox *inbox);

@@ -188,6 +188,8 @@ static void check_head(cria_exchange *exchange) {
         if (!exchange->route->open) cria_reply_fail(exchange, 503, "the server is shutting down");
     } else if (exchange->route->needs_model && !server->api.model) {
         cria_reply_fail(exchange, 503, "the model is still loading");
+    } else if (exchange->route->queues) {
+        cria_generate_has_room(exchange);
     }
 }
 

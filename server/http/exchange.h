@@ -69,6 +69,7 @@ struct cria_route {
     void (*handle)(cria_exchange *exchange);
     bool open; /* needs no API key */
     bool needs_model;
+    bool queues; /* the engine's queue decides whether it is taken at all */
 };
 
 struct cria_server {
@@ -81,8 +82,9 @@ struct cria_server {
     int listen_fd, epoll_fd, port;
     cria_socket *sockets;
     cria_exchange *exchanges;
-    size_t generations; /* exchanges that generate and are not answered */
-    size_t backlog;     /* sequences that wait for room in the engine */
+    size_t generations;     /* exchanges that generate and are not answered */
+    size_t backlog;         /* sequences that wait for room in the engine */
+    int64_t backlog_tokens; /* and their prompt tokens */
     bool draining, closing;
     uint64_t drain_deadline_ns, last_words_ns, checked_ns;
 
@@ -124,6 +126,10 @@ enum MHD_Result cria_reply_queue(cria_exchange *exchange);
 void cria_generate_completion(cria_exchange *exchange);
 void cria_generate_chat(cria_exchange *exchange);
 void cria_generate_next(cria_exchange *exchange);
+/* CRIA_OK, or why a request with so many prompt tokens would not be taken now: CRIA_ERR_FULL, CRIA_ERR_CLOSED. */
+cria_status cria_generate_admit(void *server, int64_t prompt_tokens, cria_error *err);
+/* The same for a request of which nothing is known yet; its answer then stands. False: refused. */
+bool cria_generate_has_room(cria_exchange *exchange);
 /* Takes everything out of the mailbox. */
 void cria_generate_deliver(cria_server *server);
 /* Submits sequences that waited for room. */

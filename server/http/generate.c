@@ -10,10 +10,44 @@
  * neither fills the engine's queue for everybody nor is refused because the queue is shorter than the list. */
 enum { MOST_IN_ENGINE = 256 };
 
+static int64_t prompt_tokens(const cria_generation *generation, size_t choice) {
+    return (int64_t)generation->prompts.items[generation->choices[choice].prompt].count;
+}
+
+static void leave_backlog(cria_exchange *exchange, size_t choice) {
+    --exchange->server->backlog;
+    exchange->server->backlog_tokens -= prompt_tokens(exchange->generation, choice);
+}
+
+static void enter_backlog(cria_exchange *exchange) {
+    const cria_generation *generation = exchange->generation;
+    exchange->server->backlog += generation->choice_count;
+    for (size_t i = 0; i < generation->choice_count; ++i) {
+        exchange->server->backlog_tokens += prompt_tokens(generation, i);
+    }
+}
+
+cria_status cria_generate_admit(void *context, int64_t prompt_tokens, cria_error *err) {
+    cria_server *server = context;
+    return cria_engine_has_room(server->api.model->engine, (int64_t)server->backlog, server->backlog_tokens,
+                                prompt_tokens, err);
+}
+
+bool cria_generate_has_room(cria_exchange *exchange) {
+    cria_error cause;
+    cria_status status = cria_generate_admit(exchange->server, 1, &cause);
+    if (status == CRIA_OK) return true;
+    cria_api_error error = {0};
+    cria_api_fail_from(&error, &cause);
+    if (status == CRIA_ERR_FULL) cria_metrics_refuse(exchange->server->metrics);
+    cria_reply_error(exchange, &error);
+    return false;
+}
+
 void cria_generate_cancel(cria_exchange *exchange) {
     cria_generation *generation = exchange->generation;
     if (!generation) return;
-    exchange->server->backlog -= generation->choice_count - exchange->submitted;
+    for (size_t i = exchange->submitted; i < generation->choice_count; ++i) leave_backlog(exchange, i);
     for (size_t i = 0; i < exchange->submitted; ++i) {
         cria_choice *choice = &generation->choices[i];
         if (choice->submitted && !choice->released)
@@ -38,9 +72,9 @@ static cria_status submit_next(cria_exchange *exchange, cria_api_error *error) {
     }
     choice->submitted = true;
     if (exchange->paused) cria_engine_pause(exchange->server->api.model->engine, choice->engine_id, true);
+    leave_backlog(exchange, exchange->submitted);
     ++exchange->submitted;
     ++exchange->open;
-    --exchange->server->backlog;
     return CRIA_OK;
 }
 
@@ -93,19 +127,21 @@ void cria_generate_pump(cria_server *server) {
 static void generate(cria_exchange *exchange, cria_api_kind kind) {
     cria_server *server = exchange->server;
     cria_api_error error = {0};
+    if (!cria_generate_has_room(exchange)) return; /* it has filled up while the body came */
     const char *body = exchange->body.data ? exchange->body.data : "";
     cria_status status = cria_generation_create(&server->api, kind, body, exchange->body.length, exchange->request_id,
                                                 &exchange->generation, &error);
     cria_text_deinit(&exchange->body);
     cria_text_init(&exchange->body);
     if (status != CRIA_OK) {
+        if (status == CRIA_ERR_FULL) cria_metrics_refuse(server->metrics);
         cria_reply_error(exchange, &error);
         return;
     }
     exchange->state = CRIA_WAITING;
     exchange->counted = true;
     ++server->generations;
-    server->backlog += exchange->generation->choice_count;
+    enter_backlog(exchange);
     status = submit_some(exchange, &error);
     bool none = exchange->submitted == 0;
     if (status == CRIA_ERR_FULL && none) cria_metrics_refuse(server->metrics);

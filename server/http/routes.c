@@ -105,22 +105,22 @@ static void handle_page(cria_exchange *exchange) {
 }
 
 static const cria_route routes[] = {
-    {"POST", "/v1/completions", cria_generate_completion, false, true},
-    {"POST", "/completions", cria_generate_completion, false, true},
-    {"POST", "/v1/chat/completions", cria_generate_chat, false, true},
-    {"POST", "/logprobs", cria_generate_next, false, true},
-    {"POST", "/tokenize", handle_tokenize, false, true},
-    {"POST", "/detokenize", handle_detokenize, false, true},
-    {"GET", "/tokenizer_info", handle_tokenizer_info, false, true},
-    {"GET", "/v1/models", handle_models, false, true},
-    {"GET", "/health", handle_health, true, false},
-    {"GET", "/ping", handle_ping, true, false},
-    {"POST", "/ping", handle_ping, true, false},
-    {"GET", "/version", handle_version, false, false},
-    {"GET", "/load", handle_load, false, false},
-    {"GET", "/plan", handle_plan, false, true},
-    {"GET", "/metrics", handle_metrics, false, false},
-    {"GET", "/", handle_page, false, false},
+    {"POST", "/v1/completions", cria_generate_completion, .needs_model = true, .queues = true},
+    {"POST", "/completions", cria_generate_completion, .needs_model = true, .queues = true},
+    {"POST", "/v1/chat/completions", cria_generate_chat, .needs_model = true, .queues = true},
+    {"POST", "/logprobs", cria_generate_next, .needs_model = true, .queues = true},
+    {"POST", "/tokenize", handle_tokenize, .needs_model = true},
+    {"POST", "/detokenize", handle_detokenize, .needs_model = true},
+    {"GET", "/tokenizer_info", handle_tokenizer_info, .needs_model = true},
+    {"GET", "/v1/models", handle_models, .needs_model = true},
+    {"GET", "/health", handle_health, .open = true},
+    {"GET", "/ping", handle_ping, .open = true},
+    {"POST", "/ping", handle_ping, .open = true},
+    {"GET", "/version", handle_version, .open = false},
+    {"GET", "/load", handle_load, .open = false},
+    {"GET", "/plan", handle_plan, .needs_model = true},
+    {"GET", "/metrics", handle_metrics, .open = false},
+    {"GET", "/", handle_page, .open = false},
 };
 
 const cria_route *cria_route_find(const char *method, const char *url, const char **allow) {

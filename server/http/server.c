@@ -104,6 +104,8 @@ cria_status cria_server_create(const cria_server_config *config, cria_log *log, 
     server->log = log;
     server->listen_fd = server->epoll_fd = -1;
     server->api.config = &server->config;
+    server->api.admit = cria_generate_admit;
+    server->api.admit_context = server;
     server->api.started = (int64_t)time(NULL);
     snprintf(server->api.fingerprint, sizeof server->api.fingerprint, "cria-%.40s", server->config.version);
     pthread_mutex_init(&server->lock, NULL);

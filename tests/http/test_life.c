@@ -11,6 +11,17 @@ static void wait_for(const toy_server *t, int64_t running_and_waiting) {
     fail_msg("running %ld waiting %ld", (long)stats.running, (long)stats.waiting);
 }
 
+/* Until so many run: what has only just arrived counts as waiting. */
+static void wait_for_running(const toy_server *t, int64_t running) {
+    cria_engine_stats stats;
+    for (int i = 0; i < 3000; ++i) {
+        cria_engine_stats_get(t->engine, &stats);
+        if (stats.running == running) return;
+        usleep(1000);
+    }
+    fail_msg("running %ld waiting %ld", (long)stats.running, (long)stats.waiting);
+}
+
 static void a_client_that_leaves_frees_its_sequences(void **state) {
     (void)state;
     toy_server t;
@@ -56,6 +67,7 @@ static void a_full_queue_is_429_with_retry_after(void **state) {
     for (int i = 0; i < 3; ++i) {
         client_connect(&c[i], &t);
         client_send(&c[i], "POST", "/v1/completions", "", "{\"prompt\":\"a\",\"max_tokens\":2,\"temperature\":0}");
+        wait_for_running(&t, 1);
         wait_for(&t, i + 1);
     }
     toy_answer a = ask(&t, "POST", "/v1/completions", "{\"prompt\":\"a\",\"max_tokens\":2,\"stream\":true}");
@@ -73,6 +85,88 @@ static void a_full_queue_is_429_with_retry_after(void **state) {
         client_close(&c[i]);
     }
     toy_wait_idle(&t);
+    toy_stop(&t);
+}
+
+static void a_flood_is_refused_before_anything_is_tokenized(void **state) {
+    (void)state;
+    toy_server t;
+    toy_defaults(&t);
+    atomic_int encoded = 0;
+    t.tokenizer.encoded = &encoded;
+    t.engine_config.limits.sequences = 1;
+    t.engine_config.max_waiting = 2;
+    t.engine_config.max_waiting_prompt_tokens = 20;
+    atomic_store(&t.model.hold, true);
+    toy_start(&t);
+    toy_client c[3];
+    static const char *const small = "{\"prompt\":\"a\",\"max_tokens\":2,\"temperature\":0}";
+    for (int i = 0; i < 2; ++i) {
+        client_connect(&c[i], &t);
+        client_send(&c[i], "POST", "/v1/completions", "", small);
+        wait_for_running(&t, 1);
+        wait_for(&t, i + 1);
+    }
+    assert_int_equal(atomic_load(&encoded), 2);
+    /* One waits with 2 tokens, and 240 bytes are at least 20: more than may wait. 19 bytes may be 2, and are not. */
+    char body[400], long_prompt[241];
+    memset(long_prompt, 'x', 240);
+    long_prompt[240] = 0;
+    snprintf(body, sizeof body, "{\"prompt\":\"%s\"}", long_prompt);
+    expect(&t, "/v1/completions", body, 429, "prompt tokens are waiting");
+    snprintf(body, sizeof body, "{\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}]}", long_prompt);
+    expect(&t, "/v1/chat/completions", body, 429, "prompt tokens are waiting");
+    assert_int_equal(atomic_load(&encoded), 2);
+    expect(&t, "/v1/completions", "{\"prompt\":\"abcdefghijklmnopqrs\"}", 429, "prompt tokens are waiting");
+    assert_int_equal(atomic_load(&encoded), 3);
+    client_connect(&c[2], &t);
+    client_send(&c[2], "POST", "/v1/completions", "", small);
+    wait_for(&t, 3);
+    /* Now two wait: nobody else gets in, whatever it asks, and is told before its body is read. */
+    expect(&t, "/v1/completions", "no JSON", 429, "2 requests are waiting, the limit is 2");
+    expect(&t, "/logprobs", small, 429, "2 requests are waiting");
+    toy_client early;
+    client_connect(&early, &t);
+    client_send(&early, "POST", "/v1/completions", "Expect: 100-continue\r\nContent-Length: 1000000\r\n", NULL);
+    toy_answer a = client_read(&early);
+    assert_int_equal(a.status, 429);
+    answer_free(&a);
+    client_close(&early);
+    assert_int_equal(atomic_load(&encoded), 4);
+    atomic_store(&t.model.hold, false);
+    for (int i = 0; i < 3; ++i) {
+        a = client_read(&c[i]);
+        assert_int_equal(a.status, 200);
+        answer_free(&a);
+        client_close(&c[i]);
+    }
+    toy_wait_idle(&t);
+    expect(&t, "/v1/completions", small, 200, "bc");
+    toy_stop(&t);
+}
+
+/* What waits outside the engine, because one request may not fill its queue alone, waits all the same. */
+static void sequences_that_wait_outside_the_engine_count(void **state) {
+    (void)state;
+    toy_server t;
+    toy_defaults(&t);
+    t.engine_config.limits.sequences = 1;
+    t.engine_config.max_waiting = 300;
+    atomic_store(&t.model.hold, true);
+    toy_start(&t);
+    toy_client c;
+    client_connect(&c, &t);
+    client_send(&c, "POST", "/v1/completions", "", "{\"prompt\":\"a\",\"n\":302,\"max_tokens\":1,\"seed\":1}");
+    wait_for_running(&t, 1);
+    wait_for(&t, 256);
+    expect(&t, "/v1/completions", "{\"prompt\":\"a\"}", 429, "301 requests are waiting, the limit is 300");
+    atomic_store(&t.model.hold, false);
+    toy_answer a = client_read(&c);
+    assert_int_equal(a.status, 200);
+    answer_free(&a);
+    client_close(&c);
+    toy_wait_idle(&t);
+    expect(&t, "/v1/completions", "{\"prompt\":\"a\",\"max_tokens\":1,\"temperature\":0}", 200, "\"b\"");
     toy_stop(&t);
 }
 
@@ -347,6 +441,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_client_that_leaves_frees_its_sequences),
         cmocka_unit_test(a_full_queue_is_429_with_retry_after),
+        cmocka_unit_test(a_flood_is_refused_before_anything_is_tokenized),
+        cmocka_unit_test(sequences_that_wait_outside_the_engine_count),
         cmocka_unit_test(a_list_longer_than_the_queue_is_served_bit_by_bit),
         cmocka_unit_test(a_failing_engine_answers_500_and_health_tells),
         cmocka_unit_test(health_means_progress),

@@ -6,6 +6,7 @@
 #include "base/utf8.h"
 #include "tokenizer/tokenizer.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,6 +15,7 @@ enum { TOY_BOS = 256, TOY_EOS = 257, TOY_START = 258, TOY_END = 259, TOY_ZZ = 26
 
 struct cria_tokenizer {
     const char *chat_template;
+    atomic_int *encoded; /* counts calls; may be NULL */
 };
 
 static const char *const toy_entries[] = {"<s>", "</s>", "<|im_start|>", "<|im_end|>", "zz", "zz"};
@@ -33,7 +35,7 @@ static void toy_push(cria_ids *ids, int32_t id) {
 
 cria_status cria_tokenizer_encode(const cria_tokenizer *tokenizer, const char *text, size_t length,
                                   cria_encode_options options, size_t max_ids, cria_ids *out, cria_error *err) {
-    (void)tokenizer;
+    if (tokenizer->encoded) atomic_fetch_add(tokenizer->encoded, 1);
     if (!cria_utf8_valid(text, length)) return cria_fail(err, CRIA_ERR_ARGUMENT, "the text is not valid UTF-8");
     if (options.add_special) toy_push(out, TOY_BOS);
     for (size_t i = 0; i < length;) {

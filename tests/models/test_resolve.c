@@ -109,7 +109,7 @@ static void what_is_nowhere_names_the_places(void **state) {
     const cria_model_places places = {.home = "/home/alice"};
     refuse("no-such-model", &places, CRIA_ERR_NOT_FOUND, "/home/alice/.cache/huggingface/hub");
     refuse("no/such/model", &places, CRIA_ERR_NOT_FOUND, "no folder");
-    refuse("../../etc", &places, CRIA_ERR_NOT_FOUND, "no folder");
+    refuse("../../no/such", &places, CRIA_ERR_NOT_FOUND, "no folder");
     refuse("facebook/opt-9b", &places, CRIA_ERR_NOT_FOUND,
            "/home/alice/.cache/huggingface/hub/models--facebook--opt-9b/refs/main");
     refuse("gone.gguf", &(cria_model_places){0}, CRIA_ERR_NOT_FOUND, "gone.gguf");
