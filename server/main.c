@@ -1,5 +1,6 @@
 /* cria: the command line. Parses, resolves the model, runs one command, turns an error into a message and an exit code.
  */
+#include "base/file.h"
 #include "base/text.h"
 #include "models/resolve.h"
 #include "server/commands/commands.h"
@@ -12,15 +13,23 @@
 typedef struct {
     const char *name, *summary;
     unsigned bit;
+    enum { MODEL_RESOLVED, MODEL_OPTIONAL, MODEL_NONE } model;
     cria_status (*run)(const cria_command *command, cria_error *err);
 } command_row;
 
 static const command_row commands[] = {
-    {"serve", "serve a model over an OpenAI-compatible HTTP API", CRIA_COMMAND_SERVE, cria_command_serve},
-    {"generate", "continue a prompt on the terminal", CRIA_COMMAND_GENERATE, cria_command_generate},
-    {"bench", "measure prefill and decode speed", CRIA_COMMAND_BENCH, cria_command_bench},
-    {"tokenize", "show the tokens of a text, or the text of tokens", CRIA_COMMAND_TOKENIZE, cria_command_tokenize},
-    {"inspect", "show a model's graph, shapes, parameters and bytes", CRIA_COMMAND_INSPECT, cria_command_inspect},
+    {"serve", "serve a model over an OpenAI-compatible HTTP API", CRIA_COMMAND_SERVE, MODEL_RESOLVED,
+     cria_command_serve},
+    {"generate", "continue a prompt on the terminal", CRIA_COMMAND_GENERATE, MODEL_RESOLVED, cria_command_generate},
+    {"bench", "measure prefill and decode speed", CRIA_COMMAND_BENCH, MODEL_RESOLVED, cria_command_bench},
+    {"tokenize", "show the tokens of a text, or the text of tokens", CRIA_COMMAND_TOKENIZE, MODEL_RESOLVED,
+     cria_command_tokenize},
+    {"inspect", "show a model's graph, shapes, parameters and bytes", CRIA_COMMAND_INSPECT, MODEL_RESOLVED,
+     cria_command_inspect},
+    {"plan", "cut a model over devices: stages, meshes, shardings, and what they would give", CRIA_COMMAND_PLAN,
+     MODEL_OPTIONAL, cria_command_plan},
+    {"profile", "measure this machine's kernels and links for cria plan --cluster", CRIA_COMMAND_PROFILE, MODEL_NONE,
+     cria_command_profile},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
@@ -32,7 +41,10 @@ static void print_text(cria_text *text) {
 static int print_help(const command_row *row) {
     cria_text out;
     cria_text_init(&out);
-    if (row) {
+    if (row && row->model == MODEL_NONE) {
+        cria_text_printf(&out, "usage: cria %s [options]\n\n%s\n\noptions:\n", row->name, row->summary);
+        cria_options_help(cria_option_table, cria_option_count, row->bit, &out);
+    } else if (row) {
         cria_text_printf(&out,
                          "usage: cria %s MODEL [options]\n\n%s\n\nMODEL is a Hugging Face folder, a .gguf file, a "
                          "folder of Alpa's NPY weights, a name from configs/models.json, or a hub id found in the "
@@ -57,7 +69,10 @@ static int print_markdown(void) {
     cria_text_init(&out);
     cria_text_puts(&out, "# Options\n\nGenerated from the option table by `cria --options-markdown`.\n");
     for (size_t i = 0; i < COMMANDS; i++) {
-        cria_text_printf(&out, "\n## cria %s MODEL\n\n", commands[i].name);
+        cria_text_printf(&out, "\n## cria %s%s\n\n", commands[i].name,
+                         commands[i].model == MODEL_NONE       ? ""
+                         : commands[i].model == MODEL_OPTIONAL ? " [MODEL]"
+                                                               : " MODEL");
         cria_options_markdown(cria_option_table, cria_option_count, commands[i].bit, &out);
     }
     print_text(&out);
@@ -86,6 +101,12 @@ static cria_log_level level_of(const char *name) {
     return CRIA_LOG_INFO;
 }
 
+/* A configuration without its weights, which is all that planning needs. */
+static bool is_config(const char *model) {
+    size_t length = strlen(model);
+    return length > 5 && length < 4096 && strcmp(model + length - 5, ".json") == 0 && cria_path_is_file(model);
+}
+
 static cria_status run(const command_row *row, int argc, char **argv, cria_error *err) {
     cria_main_options options = {0};
     const char *model = NULL;
@@ -93,17 +114,22 @@ static cria_status run(const command_row *row, int argc, char **argv, cria_error
     CRIA_TRY(cria_options_defaults(cria_option_table, cria_option_count, &options, err));
     CRIA_TRY(cria_options_parse(cria_option_table, cria_option_count, row->bit, argc, argv, &options, &model, 1,
                                 &positional, err));
-    if (positional == 0)
+    if (positional == 0 && row->model == MODEL_RESOLVED)
         return cria_fail(err, CRIA_ERR_ARGUMENT, "give a MODEL: cria %s MODEL (see cria %s --help)", row->name,
                          row->name);
+    if (positional && row->model == MODEL_NONE)
+        return cria_fail(err, CRIA_ERR_ARGUMENT, "cria %s takes no MODEL, but got \"%s\"", row->name, model);
     char path[4096];
     cria_model_places places = {.home = getenv("HOME"),
                                 .xdg_cache_home = getenv("XDG_CACHE_HOME"),
                                 .hf_home = getenv("HF_HOME"),
                                 .hf_hub_cache = getenv("HF_HUB_CACHE")};
-    CRIA_TRY(cria_model_resolve(model, &places, path, sizeof path, err));
+    if (model && row->model == MODEL_OPTIONAL && is_config(model))
+        snprintf(path, sizeof path, "%s", model);
+    else if (model)
+        CRIA_TRY(cria_model_resolve(model, &places, path, sizeof path, err));
     cria_log *log = cria_log_create(stderr, level_of(options.log_level ? options.log_level : "info"));
-    cria_command command = {.options = &options, .model = model, .path = path, .log = log};
+    cria_command command = {.options = &options, .model = model, .path = model ? path : NULL, .log = log};
     cria_status status = row->run(&command, err);
     cria_log_destroy(log);
     return status;

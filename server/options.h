@@ -14,6 +14,8 @@ enum {
     CRIA_COMMAND_BENCH = 4,
     CRIA_COMMAND_TOKENIZE = 8,
     CRIA_COMMAND_INSPECT = 16,
+    CRIA_COMMAND_PLAN = 32,
+    CRIA_COMMAND_PROFILE = 64,
     CRIA_COMMAND_RUNS = CRIA_COMMAND_SERVE | CRIA_COMMAND_GENERATE | CRIA_COMMAND_BENCH | CRIA_COMMAND_INSPECT
 };
 
@@ -37,6 +39,16 @@ typedef struct {
     bool profile;
     /* inspect */
     bool program;
+    /* plan, profile */
+    const char *cluster, *objective, *net, *out, *svg, *check;
+    const char *optimizer, *plan_type;
+    int64_t plan_batch, global_batch, sequence_length;
+    bool published;
+    /* plan --net: the intra-operator pass alone */
+    const char *mesh, *alpha, *beta;
+    int64_t batch_axis;
+    bool forbid_all_gather, forbid_all_to_all, reduce_scatter, data_parallel;
+    double solve_seconds;
 } cria_main_options;
 
 extern const cria_option cria_option_table[];

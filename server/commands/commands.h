@@ -1,4 +1,4 @@
-/* Commands: what `cria serve`, `generate`, `bench`, `tokenize` and `inspect` do. Each runs on the main thread, prints
+/* Commands: what `cria serve`, `generate`, `bench`, `plan`, `profile`, `tokenize` and `inspect` do. Each runs on the main thread, prints
  * its result to standard output and returns CRIA_OK, or an error that main prints. */
 #ifndef CRIA_SERVER_COMMANDS_COMMANDS_H
 #define CRIA_SERVER_COMMANDS_COMMANDS_H
@@ -9,7 +9,8 @@
 
 #define CRIA_VERSION "0.1.0"
 
-/* `model`: as the user wrote it; `path`: the folder or file it was resolved to. */
+/* `model`: as the user wrote it; `path`: the folder or file it was resolved to. Both are NULL for a command that may do
+ * without and got none. */
 typedef struct {
     const cria_main_options *options;
     const char *model, *path;
@@ -21,6 +22,10 @@ cria_status cria_command_generate(const cria_command *command, cria_error *err);
 cria_status cria_command_bench(const cria_command *command, cria_error *err);
 cria_status cria_command_tokenize(const cria_command *command, cria_error *err);
 cria_status cria_command_inspect(const cria_command *command, cria_error *err);
+cria_status cria_command_plan(const cria_command *command, cria_error *err);
+/* `cria plan --net NET --mesh AxB`: the intra-operator pass alone. */
+cria_status cria_command_plan_net(const cria_command *command, cria_error *err);
+cria_status cria_command_profile(const cria_command *command, cria_error *err);
 
 /* Parses "1,2,3" into ids[0..*count), at most `max`; the option's name goes into the message. */
 cria_status cria_parse_list(const char *option, const char *text, int64_t *values, size_t max, size_t *count,
