@@ -53,6 +53,7 @@ cria_status cria_activation_from_name(const char *name, cria_activation_name *ou
 
 void cria_config_init(cria_model_config *config, cria_family family) {
     *config = (cria_model_config){.family = family, .type = CRIA_F32, .bos = -1, .pad = -1};
+    config->sampling = (cria_sampling_defaults){-1, -1, -1, -1, -1, -1};
     config->rope.kind = CRIA_ROPE_NONE;
     config->rope.factor = 1;
     config->rope.theta = 10000;
@@ -450,6 +451,16 @@ cria_status cria_config_from_json(const cria_json_value *root, cria_model_config
     return status;
 }
 
+/* The members that vLLM takes from the file too; do_sample counts for nothing there. */
+static cria_status read_sampling(const cria_json_value *root, cria_sampling_defaults *out, cria_error *err) {
+    CRIA_TRY(cria_json_get_double(root, "temperature", -1, 0, 1000, &out->temperature, err));
+    CRIA_TRY(cria_json_get_double(root, "top_p", -1, 1e-6, 1, &out->top_p, err));
+    CRIA_TRY(cria_json_get_double(root, "min_p", -1, 0, 1, &out->min_p, err));
+    CRIA_TRY(cria_json_get_double(root, "repetition_penalty", -1, 1e-6, 1000, &out->repetition_penalty, err));
+    CRIA_TRY(cria_json_get_int(root, "top_k", -1, -1, INT32_MAX, &out->top_k, err));
+    return cria_json_get_int(root, "max_new_tokens", -1, 1, INT32_MAX, &out->max_new_tokens, err);
+}
+
 /* generate() of transformers stops at generation_config.json's ids alone where that file has any. */
 static cria_status read_generation_config(const char *path, cria_model_config *out, cria_error *err) {
     cria_json *json = NULL;
@@ -457,6 +468,7 @@ static cria_status read_generation_config(const char *path, cria_model_config *o
     const cria_json_value *root = cria_json_root(json);
     cria_status status = CRIA_OK;
     if (cria_json_get(root, "eos_token_id")) status = read_eos(root, -1, out, err);
+    if (status == CRIA_OK) status = read_sampling(root, &out->sampling, err);
     if (status == CRIA_OK) status = cria_config_check(out, err);
     if (status != CRIA_OK) cria_fail_within(err, path);
     cria_json_destroy(json);

@@ -26,6 +26,14 @@ typedef struct {
     int64_t original_max_positions;           /* llama3 */
 } cria_rope_config;
 
+/* How the checkpoint wants to be sampled where a request does not say (generation_config.json); a negative number: it
+ * has no wish. */
+typedef struct {
+    double temperature, top_p, min_p, repetition_penalty;
+    int64_t top_k; /* 0: all */
+    int64_t max_new_tokens;
+} cria_sampling_defaults;
+
 typedef struct {
     cria_family family;
     char architecture[64]; /* "OPTForCausalLM", "LlamaForCausalLM" */
@@ -50,12 +58,13 @@ typedef struct {
     int64_t bos, pad;
     int eos_count;
     int64_t eos[8];
+    cria_sampling_defaults sampling;
     bool
         rope_interleaved_rows; /* GGUF llama stores q and k rows permuted for pairwise rotation; the loader undoes it */
 } cria_model_config;
 
-/* Reads folder/config.json (and generation_config.json for eos ids if there is one). A folder of Alpa's NPY files
- * without a config.json is read by its name. */
+/* Reads folder/config.json (and generation_config.json for eos ids and sampling defaults if there is one). A folder of
+ * Alpa's NPY files without a config.json is read by its name. */
 cria_status cria_config_read(const char *folder, cria_model_config *out, cria_error *err);
 /* From a parsed config.json object. */
 cria_status cria_config_from_json(const cria_json_value *root, cria_model_config *out, cria_error *err);

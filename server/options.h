@@ -26,7 +26,7 @@ typedef struct {
     bool enable_prefix_caching, quiet;
     const char *log_level;
     /* serve */
-    const char *host, *served_model_name, *api_key, *chat_template;
+    const char *host, *served_model_name, *api_key, *chat_template, *generation_config;
     int64_t port, max_waiting, max_waiting_tokens, drain_seconds;
     /* generate, tokenize */
     const char *prompt, *prompt_ids, *stop;
@@ -50,6 +50,12 @@ typedef struct {
     bool forbid_all_gather, forbid_all_to_all, reduce_scatter, data_parallel;
     double solve_seconds;
 } cria_main_options;
+
+/* The most entries of a row's top list: --max-logprobs, and at least what Alpa's /logprobs may ask for. */
+static inline int64_t cria_options_top_logprobs(const cria_main_options *options) {
+    const int64_t next = 100;
+    return options->max_logprobs > next ? options->max_logprobs : next;
+}
 
 extern const cria_option cria_option_table[];
 extern const size_t cria_option_count;

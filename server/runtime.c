@@ -105,7 +105,7 @@ static cria_status choose_lengths(cria_runtime *r, const cria_main_options *opti
                                     .history = options->max_num_seqs * 4096,
                                     .biases = options->max_num_seqs * 1024 + 65536,
                                     .allowed = options->max_num_seqs * 1024 + r->config.vocab,
-                                    .top_logprobs = options->max_logprobs > 0 ? options->max_logprobs : 1};
+                                    .top_logprobs = cria_options_top_logprobs(options)};
     return CRIA_OK;
 }
 
@@ -211,6 +211,16 @@ const char *cria_runtime_chat_template(const cria_runtime *r) {
     return text;
 }
 
+/* Chat checkpoints often have their end of turn in the tokenizer alone; vLLM stops at it too. */
+static void add_eos(cria_engine_config *config, int32_t id) {
+    const int most = (int)(sizeof config->eos / sizeof *config->eos);
+    if (id < 0 || id >= config->vocab || config->eos_count == most) return;
+    for (int i = 0; i < config->eos_count; i++) {
+        if (config->eos[i] == id) return;
+    }
+    config->eos[config->eos_count++] = id;
+}
+
 void cria_runtime_engine_config(const cria_runtime *r, cria_engine_config *out) {
     *out = (cria_engine_config){.max_model_len = r->max_model_len,
                                 .block_tokens = r->block_tokens,
@@ -222,6 +232,7 @@ void cria_runtime_engine_config(const cria_runtime *r, cria_engine_config *out) 
                                 .max_waiting_prompt_tokens = r->max_waiting_tokens,
                                 .limits = r->limits};
     for (int i = 0; i < r->config.eos_count; i++) out->eos[i] = (int32_t)r->config.eos[i];
+    add_eos(out, r->tokenizer ? cria_tokenizer_eos(r->tokenizer) : -1);
 }
 
 void cria_runtime_summarise(const cria_runtime *r, cria_runtime_summary *out) {

@@ -157,9 +157,10 @@ void cria_choice_finish(cria_choice *choice, const cria_api *api, const cria_par
                                 : event->finish == CRIA_FINISH_LENGTH ? "length"
                                 : event->finish == CRIA_FINISH_ABORT  ? "abort"
                                                                       : "error";
-        /* As vLLM has it: the id that ended the text is told unless it is an end-of-sequence token. */
-        if (event->finish == CRIA_FINISH_STOP && is_stop_id(params, event->token) &&
-            (params->sampling.ignore_eos || !is_eos(api, event->token))) {
+        /* As vLLM has it: the id that ended the text is told unless it is the tokenizer's end of sequence; the others
+         * that generation_config.json lists count as stop ids there. */
+        if (event->finish == CRIA_FINISH_STOP &&
+            (params->sampling.ignore_eos || event->token != cria_tokenizer_eos(api->model->tokenizer))) {
             choice->stop_id = event->token;
         }
     }

@@ -136,17 +136,17 @@ static bool unit(double v) {
 
 static cria_status read_floats(const cria_api *api, const cria_json_value *body, cria_sampling *s,
                                cria_api_error *err) {
-    const cria_server_model *m = api->model;
-    float repetition = m->default_repetition_penalty > 0 ? m->default_repetition_penalty : 1;
+    const cria_sampling_defaults *d = api->model->defaults;
+    float repetition = d && d->repetition_penalty > 0 ? (float)d->repetition_penalty : 1;
+    float temperature = d && d->temperature >= 0 ? (float)d->temperature : 1;
+    float top_p = d && d->top_p > 0 ? (float)d->top_p : 1, min_p = d && d->min_p > 0 ? (float)d->min_p : 0;
     CRIA_TRY(read_float(body, "presence_penalty", 0, within_2, "in [-2, 2]", false, &s->presence_penalty, err));
     CRIA_TRY(read_float(body, "frequency_penalty", 0, within_2, "in [-2, 2]", false, &s->frequency_penalty, err));
     CRIA_TRY(read_float(body, "repetition_penalty", repetition, positive, "greater than zero", false,
                         &s->repetition_penalty, err));
-    CRIA_TRY(read_float(body, "temperature", m->default_temperature > 0 ? m->default_temperature : 1, non_negative,
-                        "non-negative", true, &s->temperature, err));
-    CRIA_TRY(read_float(body, "top_p", m->default_top_p > 0 ? m->default_top_p : 1, half_open_unit, "in (0, 1]", true,
-                        &s->top_p, err));
-    return read_float(body, "min_p", m->default_min_p, unit, "in [0, 1]", false, &s->min_p, err);
+    CRIA_TRY(read_float(body, "temperature", temperature, non_negative, "non-negative", true, &s->temperature, err));
+    CRIA_TRY(read_float(body, "top_p", top_p, half_open_unit, "in (0, 1]", true, &s->top_p, err));
+    return read_float(body, "min_p", min_p, unit, "in [0, 1]", false, &s->min_p, err);
 }
 
 static cria_status check_int32(const char *key, int64_t value, cria_api_error *err) {
@@ -178,7 +178,8 @@ static cria_status read_counts(const cria_api *api, const cria_json_value *body,
         return cria_api_fail(err, "best_of", "best_of must be at least n=%lld, got %lld.", (long long)p->n,
                              (long long)p->best_of);
     }
-    int64_t value = api->model->default_top_k;
+    const cria_sampling_defaults *d = api->model->defaults;
+    int64_t value = d && d->top_k > 0 ? d->top_k : 0;
     CRIA_TRY(cria_field_int(body, "top_k", &value, NULL, err));
     if (value < -1) {
         return cria_api_fail(err, NULL, "top_k must be 0 (disable), or at least 1, got %lld.", (long long)value);
@@ -426,6 +427,11 @@ cria_status cria_params_fit(const cria_api *api, const cria_params *params, size
                              (long long)(count + params->max_tokens), (long long)count);
     }
     int64_t tokens = params->has_max_tokens ? params->max_tokens : most - count;
+    /* As in vLLM a limit, not only a default. */
+    const cria_sampling_defaults *defaults = api->model->defaults;
+    if (defaults && defaults->max_new_tokens > 0 && tokens > defaults->max_new_tokens) {
+        tokens = defaults->max_new_tokens;
+    }
     *max_tokens = (int32_t)(tokens > 0 ? tokens : 1);
     return CRIA_OK;
 }

@@ -57,12 +57,16 @@ static cria_status load(loading *l, cria_error *err) {
     cria_runtime_engine_config(l->runtime, &config);
     cria_runner runner = cria_executor_runner(cria_runtime_executor(l->runtime));
     CRIA_TRY(cria_engine_create(&config, runner, cria_server_deliver, l->server, c->log, &l->engine, err));
+    bool neutral = strcmp(c->options->generation_config, "vllm") == 0;
     cria_server_model model = {.engine = l->engine,
                                .tokenizer = cria_runtime_tokenizer(l->runtime),
                                .max_model_len = config.max_model_len,
                                .vocab = config.vocab,
+                               .eos_count = config.eos_count,
+                               .defaults = neutral ? NULL : &cria_runtime_config(l->runtime)->sampling,
                                .chat_template_name = c->options->chat_template,
                                .chat_template_text = cria_runtime_chat_template(l->runtime)};
+    memcpy(model.eos, config.eos, sizeof model.eos);
     CRIA_TRY(cria_server_set_model(l->server, &model, err));
     print_summary(l);
     return CRIA_OK;
@@ -118,6 +122,7 @@ cria_status cria_command_serve(const cria_command *command, cria_error *err) {
                                  .api_key = o->api_key,
                                  .version = CRIA_VERSION,
                                  .max_logprobs = o->max_logprobs,
+                                 .max_next_logprobs = cria_options_top_logprobs(o),
                                  .drain_seconds = (double)o->drain_seconds};
     loading l = {.command = command, .start = cria_clock_ns()};
     int stop_fd = stop_signals();

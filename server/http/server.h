@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "models/config.h"
 #include "server/engine/engine.h"
 #include "tokenizer/tokenizer.h"
 
@@ -26,20 +27,20 @@ typedef struct {
     const char *version;    /* of the program, for /version; NULL: "0" */
 
     /* Limits; 0 takes the default given here. What passes one is an error that names it. */
-    int64_t max_connections;     /* 1024 open sockets */
-    int64_t max_body_bytes;      /* 16 MiB */
-    int64_t max_logprobs;        /* 20 per token; a negative number: the whole vocabulary may be asked for */
-    int64_t max_n;               /* 1024 choices per prompt (`n`, `best_of`) */
-    int64_t max_prompts;         /* 1024 prompts in one request */
-    int64_t max_sequences;       /* 1024 sequences (prompts times n) in one request */
-    int64_t max_stop_strings;    /* 16 in one request, max_stop_bytes together */
-    int64_t max_stop_bytes;      /* 4096 */
-    int64_t max_next_logprobs;   /* 100: `top_k` of Alpa's /logprobs; the engine's limits.top_logprobs must allow it */
-    double idle_seconds;         /* 75: a kept-alive connection without a request */
-    double request_seconds;      /* 30: from a request's first byte to its last (slow loris) */
-    double write_seconds;        /* 120: a client that reads nothing of a stream for so long is cut off */
-    double drain_seconds;        /* 30: after a stop, for open requests to finish */
-    double stall_seconds;        /* 60: /health is 503 when work is pending and no step ended for so long */
+    int64_t max_connections;   /* 1024 open sockets */
+    int64_t max_body_bytes;    /* 16 MiB */
+    int64_t max_logprobs;      /* 20 per token; a negative number: the whole vocabulary may be asked for */
+    int64_t max_n;             /* 1024 choices per prompt (`n`, `best_of`) */
+    int64_t max_prompts;       /* 1024 prompts in one request */
+    int64_t max_sequences;     /* 1024 sequences (prompts times n) in one request */
+    int64_t max_stop_strings;  /* 16 in one request, max_stop_bytes together */
+    int64_t max_stop_bytes;    /* 4096 */
+    int64_t max_next_logprobs; /* 100: `top_k` of Alpa's /logprobs; the engine's limits.top_logprobs must allow both */
+    double idle_seconds;       /* 75: a kept-alive connection without a request */
+    double request_seconds;    /* 30: from a request's first byte to its last (slow loris) */
+    double write_seconds;      /* 120: a client that reads nothing of a stream for so long is cut off */
+    double drain_seconds;      /* 30: after a stop, for open requests to finish */
+    double stall_seconds;      /* 60: /health is 503 when work is pending and no step ended for so long */
     int64_t stream_buffer_bytes; /* 64 KiB unread by a slow client pause its sequence (cria_engine_pause) */
 } cria_server_config;
 
@@ -54,10 +55,7 @@ typedef struct {
     const char *chat_template_name; /* --chat-template; NULL: recognise chat_template_text. An unknown name fails. */
     const char *chat_template_text; /* NULL: the tokenizer's own (cria_tokenizer_chat_template) */
     const char *plan_json;          /* answered by GET /plan; NULL: 404 */
-    /* Sampling values where a request gives none (generation_config.json); 0 takes the neutral 1, 1, 0 (off), 0, 1. */
-    float default_temperature, default_top_p;
-    int32_t default_top_k;
-    float default_min_p, default_repetition_penalty;
+    const cria_sampling_defaults *defaults; /* where a request does not say; NULL: neutral values */
 } cria_server_model;
 
 typedef struct cria_server cria_server;

@@ -212,6 +212,17 @@ static void a_folder_gives_its_config_and_the_ids_of_generation_config(void **st
     write_file(folder, "generation_config.json", "{\"eos_token_id\":[7,8,7]}");
     assert_int_equal(cria_config_read(folder, &c, &err), CRIA_OK);
     assert_true(c.eos_count == 2 && c.eos[0] == 7 && c.eos[1] == 8);
+    assert_true(c.sampling.temperature < 0 && c.sampling.top_k < 0 && c.sampling.max_new_tokens < 0);
+    write_file(folder, "generation_config.json",
+               "{\"do_sample\":true,\"temperature\":0.6,\"top_p\":0.9,\"top_k\":40,\"min_p\":null,"
+               "\"repetition_penalty\":1.1,\"max_new_tokens\":99}");
+    assert_int_equal(cria_config_read(folder, &c, &err), CRIA_OK);
+    assert_true(c.eos_count == 1 && c.eos[0] == 2);
+    assert_true(c.sampling.temperature == 0.6 && c.sampling.top_p == 0.9 && c.sampling.top_k == 40);
+    assert_true(c.sampling.min_p < 0 && c.sampling.repetition_penalty == 1.1 && c.sampling.max_new_tokens == 99);
+    write_file(folder, "generation_config.json", "{\"top_p\":1.5}");
+    assert_int_equal(cria_config_read(folder, &c, &err), CRIA_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "top_p"));
     write_file(folder, "generation_config.json", "{\"eos_token_id\":70000}");
     assert_int_equal(cria_config_read(folder, &c, &err), CRIA_ERR_FORMAT);
     assert_non_null(strstr(err.message, "generation_config.json"));
