@@ -1,0 +1,201 @@
+/* Ranks that are processes started by mpirun, srun or an operator: MPI (Open MPI) finds them and carries what must
+ * leave a host; on one host, its shared windows are the memory of parallel/comm/shared. */
+#include "parallel/comm/shared.h"
+
+#if !defined(CRIA_MPI)
+
+cria_status cria_comm_create_mpi(const cria_comm_options *options, cria_comm **out, cria_error *err) {
+    (void)options, (void)out;
+    return cria_fail(err, CRIA_ERR_UNSUPPORTED, "this cria was built without MPI: it runs on one rank only");
+}
+
+#else
+
+#include "parallel/comm/message.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* What the world's communicator owns besides its own window. */
+typedef struct {
+    MPI_Comm all, host;
+    MPI_Win window; /* of the host: the health block */
+    cria_health *health;
+    cria_message_beats *beats; /* NULL where all ranks share one host */
+} world;
+
+/* What any communicator over a shared window owns. */
+typedef struct {
+    MPI_Comm comm;
+    MPI_Win window;
+    int *ranks;   /* of the world */
+    world *owned; /* NULL for what was split from it */
+} windowed;
+
+static cria_status check(int code, const char *what, cria_error *err) {
+    char text[MPI_MAX_ERROR_STRING] = "";
+    int length;
+    if (code == MPI_SUCCESS) return CRIA_OK;
+    MPI_Error_string(code, text, &length);
+    return cria_fail(err, CRIA_ERR_IO, "MPI: %s: %s", what, text);
+}
+
+/* The last meeting before the end; false where somebody is lost. */
+static bool meet_all(const world *w) {
+    MPI_Request request;
+    int done = 0;
+    if (!w->health || MPI_Ibarrier(w->all, &request) != MPI_SUCCESS) return false;
+    while (MPI_Test(&request, &done, MPI_STATUS_IGNORE) == MPI_SUCCESS && !done) {
+        if (cria_health_failed(w->health)) return false;
+        nanosleep(&(struct timespec){0, 1000000}, NULL);
+    }
+    return done;
+}
+
+/* After a failure the others cannot be waited for: the launcher ends what is left. */
+static void free_world(world *w) {
+    bool failed = !meet_all(w);
+    cria_health_destroy(w->health);
+    cria_message_beats_destroy(w->beats);
+    if (!failed) {
+        if (w->window != MPI_WIN_NULL) MPI_Win_free(&w->window);
+        if (w->host != MPI_COMM_NULL) MPI_Comm_free(&w->host);
+        if (w->all != MPI_COMM_NULL) MPI_Comm_free(&w->all);
+        MPI_Finalize();
+    }
+    free(w);
+}
+
+static void release(void *owner) {
+    windowed *o = owner;
+    bool failed = o->owned && o->owned->health && cria_health_failed(o->owned->health);
+    /* Freeing a window is collective; a poisoned world is past that. */
+    if (!failed && o->window != MPI_WIN_NULL) MPI_Win_free(&o->window);
+    if (o->owned)
+        free_world(o->owned);
+    else if (o->comm != MPI_COMM_NULL)
+        MPI_Comm_free(&o->comm);
+    free(o->ranks);
+    free(o);
+}
+
+static cria_status split(cria_comm *comm, int color, cria_comm **out, cria_error *err);
+static const cria_shared_kind SHARED = {"shared memory", split, release};
+
+/* A window whose memory the first rank of `comm` owns and all see. */
+static cria_status share(MPI_Comm comm, size_t bytes, MPI_Win *window, void **memory, cria_error *err) {
+    int rank, unit;
+    MPI_Aint size;
+    MPI_Comm_rank(comm, &rank);
+    CRIA_TRY(check(MPI_Win_allocate_shared(rank == 0 ? (MPI_Aint)bytes : 0, 1, MPI_INFO_NULL, comm, memory, window),
+                   "shared window", err));
+    return check(MPI_Win_shared_query(*window, 0, &size, &unit, memory), "shared window", err);
+}
+
+/* Makes the communicator over `comm`, which this call owns from then on: shared memory where it lies on one host. */
+static cria_status make(MPI_Comm comm, const int *parent_world, MPI_Comm parent, const cria_comm_options *options,
+                        cria_health *health, bool one_host, world *owned, cria_comm **out, cria_error *err) {
+    int rank, size;
+    MPI_Comm_rank(comm, &rank);
+    MPI_Comm_size(comm, &size);
+    windowed *o = calloc(1, sizeof *o);
+    int *ranks = calloc((size_t)size, sizeof *ranks), *index = calloc((size_t)size, sizeof *index);
+    if (!o || !ranks || !index) {
+        free(o);
+        free(ranks);
+        free(index);
+        return cria_fail(err, CRIA_ERR_MEMORY, "no memory for a communicator of %d ranks", size);
+    }
+    MPI_Group mine, theirs;
+    MPI_Comm_group(comm, &mine);
+    MPI_Comm_group(parent, &theirs);
+    for (int r = 0; r < size; r++) index[r] = r;
+    MPI_Group_translate_ranks(mine, size, index, theirs, ranks);
+    MPI_Group_free(&mine);
+    MPI_Group_free(&theirs);
+    free(index);
+    for (int r = 0; r < size && parent_world; r++) ranks[r] = parent_world[ranks[r]];
+    *o = (windowed){.comm = comm, .window = MPI_WIN_NULL, .ranks = ranks, .owned = owned};
+    if (!one_host) return cria_message_create(comm, ranks, options, health, split, release, o, out, err);
+    void *memory;
+    cria_status status = share(comm, cria_shared_bytes(size), &o->window, &memory, err);
+    if (status != CRIA_OK) {
+        release(o);
+        return status;
+    }
+    if (rank == 0) cria_shared_clear(memory, size);
+    MPI_Barrier(comm);
+    return cria_shared_create(memory, rank, size, ranks, options, health, &SHARED, o, out, err);
+}
+
+/* True if all ranks of `comm` lie on one host. */
+static bool on_one_host(MPI_Comm comm) {
+    MPI_Comm host;
+    int size, here;
+    MPI_Comm_size(comm, &size);
+    if (MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &host) != MPI_SUCCESS) return false;
+    MPI_Comm_size(host, &here);
+    MPI_Comm_free(&host);
+    return here == size;
+}
+
+static cria_status split(cria_comm *comm, int color, cria_comm **out, cria_error *err) {
+    windowed *o = strcmp(comm->ops->name, SHARED.name) == 0 ? cria_shared_owner(comm) : cria_message_owner(comm);
+    MPI_Comm part;
+    CRIA_TRY(cria_comm_check(comm, err));
+    CRIA_TRY(check(MPI_Comm_split(o->comm, color < 0 ? MPI_UNDEFINED : color, comm->rank, &part), "split", err));
+    if (part == MPI_COMM_NULL) return CRIA_OK;
+    MPI_Comm_set_errhandler(part, MPI_ERRORS_RETURN);
+    return make(part, o->ranks, o->comm, &comm->options, comm->health, !comm->options.messages && on_one_host(part),
+                NULL, out, err);
+}
+
+static int processors(void) {
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+static cria_status start_world(world *w, cria_comm_options *options, bool *one_host, cria_error *err) {
+    int level, rank, size, here;
+    if (MPI_Init_thread(NULL, NULL, MPI_THREAD_MULTIPLE, &level) != MPI_SUCCESS)
+        return cria_fail(err, CRIA_ERR_IO, "MPI cannot be started");
+    if (level < MPI_THREAD_MULTIPLE)
+        return cria_fail(err, CRIA_ERR_UNSUPPORTED, "this MPI does not allow calls from several threads");
+    CRIA_TRY(check(MPI_Comm_dup(MPI_COMM_WORLD, &w->all), "world", err));
+    MPI_Comm_set_errhandler(w->all, MPI_ERRORS_RETURN);
+    MPI_Comm_rank(w->all, &rank);
+    MPI_Comm_size(w->all, &size);
+    if (size > CRIA_MAX_RANKS)
+        return cria_fail(err, CRIA_ERR_ARGUMENT, "%d ranks, the most are %d", size, CRIA_MAX_RANKS);
+    if (options->messages)
+        MPI_Comm_split(w->all, rank, 0, &w->host);
+    else
+        CRIA_TRY(check(MPI_Comm_split_type(w->all, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &w->host), "hosts", err));
+    MPI_Comm_size(w->host, &here);
+    *one_host = here == size;
+    options->spin = options->spin && !options->messages && here <= processors();
+    void *block;
+    CRIA_TRY(share(w->host, cria_health_bytes(size), &w->window, &block, err));
+    int host_rank;
+    MPI_Comm_rank(w->host, &host_rank);
+    if (host_rank == 0) memset(block, 0, cria_health_bytes(size));
+    MPI_Barrier(w->all);
+    CRIA_TRY(cria_health_create(block, rank, size, options->lost_seconds, true, &w->health, err));
+    MPI_Barrier(w->all); /* from here on every rank beats */
+    return *one_host ? CRIA_OK : cria_message_beats_create(w->all, w->host, w->health, &w->beats, err);
+}
+
+cria_status cria_comm_create_mpi(const cria_comm_options *given, cria_comm **out, cria_error *err) {
+    cria_comm_options options = cria_comm_options_fill(given);
+    bool one_host = false;
+    world *w = calloc(1, sizeof *w);
+    if (!w) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for the world");
+    *w = (world){.all = MPI_COMM_NULL, .host = MPI_COMM_NULL, .window = MPI_WIN_NULL};
+    cria_status status = start_world(w, &options, &one_host, err);
+    if (status == CRIA_OK) status = make(w->all, NULL, w->all, &options, w->health, one_host, w, out, err);
+    return status; /* a world that did not come to life ends with the process */
+}
+
+#endif

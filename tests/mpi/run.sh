@@ -1,0 +1,6 @@
+#!/bin/sh
+# run.sh RANKS PROGRAM ARGUMENTS...: runs the program under mpirun as the tests want it: on few processors, as root too.
+set -eu
+ranks=$1
+shift
+exec mpirun --allow-run-as-root --oversubscribe --bind-to none --enable-recovery -mca mpi_yield_when_idle 1 -n "$ranks" "$@"
