@@ -3,6 +3,7 @@
 #include "server/api/template.h"
 
 #include "base/utf8.h"
+#include "tokenizer/unicode.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -154,13 +155,33 @@ static void put_content(cria_text *out, const cria_message *message) {
     cria_text_append(out, message->content, message->length);
 }
 
-/* Without the white space at both ends, as Jinja's `trim` leaves it. */
-static void put_trimmed(cria_text *out, const cria_message *message) {
-    static const char space[] = " \t\n\r\f\v";
-    size_t begin = 0, end = message->length;
-    while (begin < end && message->content[begin] && strchr(space, message->content[begin])) ++begin;
-    while (end > begin && message->content[end - 1] && strchr(space, message->content[end - 1])) --end;
-    cria_text_append(out, message->content + begin, end - begin);
+/* The bytes of the white space that `text` begins with; 0: none. As Python's str.isspace has it. */
+static size_t space_at(const char *text, size_t length) {
+    uint32_t cp = 0;
+    int n = length ? cria_utf8_decode(text, length, &cp) : 0;
+    return n > 0 && (cria_unicode_is_space(cp) || (cp >= 0x1c && cp <= 0x1f)) ? (size_t)n : 0;
+}
+
+/* Without the white space at both ends, as Jinja's `trim` and Python's strip() leave it. */
+static void put_trimmed(cria_text *out, const char *text, size_t length) {
+    for (size_t n = 1; n;) {
+        n = space_at(text, length);
+        text += n;
+        length -= n;
+    }
+    size_t kept = 0;
+    for (size_t at = 0; at < length;) {
+        uint32_t cp;
+        int n = cria_utf8_decode(text + at, length - at, &cp);
+        bool space = space_at(text + at, length - at) > 0;
+        at += n > 0 ? (size_t)n : 1;
+        if (!space) kept = at;
+    }
+    cria_text_append(out, text, kept);
+}
+
+static void put_trimmed_content(cria_text *out, const cria_message *message) {
+    put_trimmed(out, message->content, message->length);
 }
 
 static void render_chatml(const cria_chat_template *chat, const cria_message *messages, size_t count, bool generation,
@@ -197,12 +218,12 @@ static void render_llama3(const cria_chat_template *chat, const cria_message *me
         if (chat->today && gmtime_r(&now, &parts)) strftime(today, sizeof today, "%d %b %Y", &parts);
         put_header(out, "system");
         cria_text_printf(out, "Cutting Knowledge Date: December 2023\nToday Date: %s\n\n", today);
-        if (is(&messages[0], "system")) put_trimmed(out, &messages[first++]);
+        if (is(&messages[0], "system")) put_trimmed_content(out, &messages[first++]);
         put(out, "<|eot_id|>");
     }
     for (size_t i = first; i < count; ++i) {
         put_header(out, messages[i].role);
-        put_trimmed(out, &messages[i]);
+        put_trimmed_content(out, &messages[i]);
         if (!(open_end && i + 1 == count)) put(out, "<|eot_id|>");
     }
     if (generation) put_header(out, "assistant");
@@ -233,6 +254,18 @@ static cria_status check_turns(const cria_message *messages, size_t count, cria_
     return count == first ? cria_fail(err, CRIA_ERR_ARGUMENT, "the conversation has no user message") : CRIA_OK;
 }
 
+/* Trimmed as one: white space before the user's words stays. */
+static void put_system_and_user(cria_text *out, const cria_message *system, const cria_message *user) {
+    cria_text both = {0};
+    put(&both, "<<SYS>>\n");
+    put_content(&both, system);
+    put(&both, "\n<</SYS>>\n\n");
+    put_content(&both, user);
+    put_trimmed(out, both.data, both.length);
+    if (both.failed) out->failed = true;
+    cria_text_deinit(&both);
+}
+
 static cria_status render_llama2(const cria_chat_template *chat, const cria_message *messages, size_t count,
                                  bool open_end, cria_text *out, cria_error *err) {
     CRIA_TRY(check_turns(messages, count, err));
@@ -242,15 +275,14 @@ static cria_status render_llama2(const cria_chat_template *chat, const cria_mess
             put(out, chat->bos);
             put(out, "[INST] ");
             if (i == first && first) {
-                put(out, "<<SYS>>\n");
-                put_content(out, &messages[0]);
-                put(out, "\n<</SYS>>\n\n");
+                put_system_and_user(out, &messages[0], &messages[i]);
+            } else {
+                put_trimmed_content(out, &messages[i]);
             }
-            put_trimmed(out, &messages[i]);
             put(out, " [/INST]");
         } else {
             put(out, " ");
-            put_trimmed(out, &messages[i]);
+            put_trimmed_content(out, &messages[i]);
             if (open_end && i + 1 == count) break;
             put(out, " ");
             put(out, chat->eos);
