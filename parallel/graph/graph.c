@@ -15,6 +15,7 @@ struct cria_graph {
     int op_count, op_capacity;
     double *rope;
     int rope_count;
+    int64_t group, sequence;
     cria_error first_error;
 };
 
@@ -23,6 +24,7 @@ cria_graph *cria_graph_create(const char *model_name, int layers) {
     if (!graph) return NULL;
     snprintf(graph->name, sizeof graph->name, "%s", model_name);
     graph->layers = layers;
+    graph->group = 32;
     return graph;
 }
 
@@ -47,6 +49,31 @@ cria_status cria_graph_set_rope(cria_graph *graph, const double *inverse_frequen
 const double *cria_graph_rope(const cria_graph *graph, int *count) {
     *count = graph->rope_count;
     return graph->rope;
+}
+
+void cria_graph_set_group(cria_graph *graph, int64_t group) {
+    graph->group = group;
+}
+int64_t cria_graph_group(const cria_graph *graph) {
+    return graph->group;
+}
+void cria_graph_set_sequence(cria_graph *graph, int64_t length) {
+    graph->sequence = length;
+}
+int64_t cria_graph_sequence(const cria_graph *graph) {
+    return graph->sequence;
+}
+
+bool cria_graph_heads(const cria_graph *graph, int64_t *heads, int64_t *kv_heads, int64_t *head_dim) {
+    for (int i = 0; i < graph->op_count; i++) {
+        if (graph->ops[i].kind != CRIA_OP_ATTENTION) continue;
+        const cria_tensor *q = &graph->tensors[graph->ops[i].input[0]];
+        *heads = q->dim[1].extent;
+        *kv_heads = graph->ops[i].kv_heads;
+        *head_dim = q->dim[2].extent;
+        return true;
+    }
+    return false;
 }
 
 /* Doubles an array when it is full; false when memory is out. */

@@ -29,7 +29,7 @@ typedef enum {
 } cria_dim_name;
 
 #define CRIA_SYMBOLIC (-1)
-#define CRIA_MAX_DIMS 3
+#define CRIA_MAX_DIMS 5
 
 typedef struct {
     cria_dim_name name;
@@ -63,11 +63,11 @@ typedef enum {
     CRIA_OP_ROPE,       /* x[token, head, head_dim], table -> rotated by position */
     CRIA_OP_ATTENTION,  /* q, k, v -> causal attention over the paged cache that this operator owns */
     CRIA_OP_GATHER,     /* x[token, w] -> [row, w]: the rows that need logits */
-    CRIA_OP_SAMPLE,     /* logits[row, vocab] -> tokens and log-probabilities */
+    CRIA_OP_SAMPLE,     /* logits[row, vocab] -> [row]: tokens and log-probabilities */
     CRIA_OP_COUNT
 } cria_op_kind;
 
-#define CRIA_MAX_INPUTS 3
+#define CRIA_MAX_INPUTS 4
 #define CRIA_NO_TENSOR (-1)
 
 typedef struct {
@@ -93,6 +93,16 @@ void cria_graph_destroy(cria_graph *graph);
 cria_status cria_graph_set_rope(cria_graph *graph, const double *inverse_frequencies, int count, cria_error *err);
 const double *cria_graph_rope(const cria_graph *graph, int *count);
 
+/* How finely dims may be cut over devices (parallel/graph/index.h). Models keep weights whose columns are quantised in
+ * groups of 32 (the default); 1 where there are none. `sequence`: tokens come as whole sequences of this length, as in
+ * training, and may be cut between them; 0 (the default): batches are made at run time. */
+void cria_graph_set_group(cria_graph *graph, int64_t group);
+int64_t cria_graph_group(const cria_graph *graph);
+void cria_graph_set_sequence(cria_graph *graph, int64_t length);
+int64_t cria_graph_sequence(const cria_graph *graph);
+/* The heads of the graph's attention operators; false where it has none. */
+bool cria_graph_heads(const cria_graph *graph, int64_t *heads, int64_t *kv_heads, int64_t *head_dim);
+
 /* Adding tensors and operators. A failure (shapes that do not fit, out of memory) is remembered: further calls return
  * CRIA_NO_TENSOR and cria_graph_check reports the first one, so that builders read as a list of layers. */
 int cria_graph_input(cria_graph *graph, const char *name, cria_dim dim);
@@ -113,6 +123,8 @@ int cria_graph_uses(const cria_graph *graph, int tensor, int *last_op);
 /* Product of the extents of dims [first, dims); symbolic dims count as 1. */
 int64_t cria_tensor_extent(const cria_tensor *tensor, int first);
 
+struct cria_index_list;
+
 /* One row per operator kind: everything the planner and the lowering need to know about it (parallel/graph/ops.c). */
 typedef struct {
     const char *name;
@@ -121,7 +133,8 @@ typedef struct {
     bool (*infer)(const cria_graph *graph, const cria_op *op, cria_tensor *output);
     /* Floating-point operations for `tokens` values of the symbolic dim; attention: for `context` keys each. */
     double (*flops)(const cria_graph *graph, const cria_op *op, int64_t tokens, int64_t context);
-    bool token_parallel; /* every row of the symbolic dim is computed on its own */
+    bool token_parallel;                           /* every row of the symbolic dim is computed on its own */
+    void (*indices)(struct cria_index_list *list); /* read through cria_op_indices (parallel/graph/index.h) */
 } cria_op_info;
 const cria_op_info *cria_op_info_of(cria_op_kind kind);
 const char *cria_dim_to_name(cria_dim_name name);

@@ -1,8 +1,8 @@
 /* The operator kinds: one row each with its shape rule and its cost. */
-#include "parallel/graph/graph.h"
+#include "parallel/graph/rules.h"
 
-static const cria_tensor *in(const cria_graph *graph, const cria_op *op, int i) {
-    return op->input[i] >= 0 ? cria_graph_tensor(graph, op->input[i]) : NULL;
+const cria_tensor *cria_op_input(const cria_graph *graph, const cria_op *op, int input) {
+    return op->input[input] >= 0 ? cria_graph_tensor(graph, op->input[input]) : NULL;
 }
 
 static bool same_dim(cria_dim a, cria_dim b) {
@@ -22,7 +22,7 @@ static void copy_dims(cria_tensor *out, const cria_tensor *from) {
 }
 
 static bool infer_embed(const cria_graph *graph, const cria_op *op, cria_tensor *out) {
-    const cria_tensor *ids = in(graph, op, 0), *table = in(graph, op, 1);
+    const cria_tensor *ids = cria_op_input(graph, op, 0), *table = cria_op_input(graph, op, 1);
     if (ids->dims != 1 || table->dims != 2) return false;
     out->dims = 2;
     out->dim[0] = ids->dim[0];
@@ -31,20 +31,20 @@ static bool infer_embed(const cria_graph *graph, const cria_op *op, cria_tensor 
 }
 
 static bool infer_pair(const cria_graph *graph, const cria_op *op, cria_tensor *out) {
-    copy_dims(out, in(graph, op, 0));
-    return same_dims(in(graph, op, 0), in(graph, op, 1));
+    copy_dims(out, cria_op_input(graph, op, 0));
+    return same_dims(cria_op_input(graph, op, 0), cria_op_input(graph, op, 1));
 }
 
 static bool infer_same(const cria_graph *graph, const cria_op *op, cria_tensor *out) {
-    copy_dims(out, in(graph, op, 0));
+    copy_dims(out, cria_op_input(graph, op, 0));
     return true;
 }
 
 static bool infer_norm(const cria_graph *graph, const cria_op *op, cria_tensor *out) {
-    const cria_tensor *x = in(graph, op, 0);
+    const cria_tensor *x = cria_op_input(graph, op, 0);
     copy_dims(out, x);
     for (int i = 1; i < 3; i++) {
-        const cria_tensor *vector = in(graph, op, i);
+        const cria_tensor *vector = cria_op_input(graph, op, i);
         if (vector && (vector->dims != 1 || !same_dim(vector->dim[0], x->dim[x->dims - 1]))) return false;
     }
     return true;
@@ -53,7 +53,8 @@ static bool infer_norm(const cria_graph *graph, const cria_op *op, cria_tensor *
 /* x[token, in...], w[out..., in...] -> [token, out...]: the trailing dims of the weight are those of x after the first.
  */
 static bool infer_linear(const cria_graph *graph, const cria_op *op, cria_tensor *out) {
-    const cria_tensor *x = in(graph, op, 0), *w = in(graph, op, 1), *bias = in(graph, op, 2);
+    const cria_tensor *x = cria_op_input(graph, op, 0), *w = cria_op_input(graph, op, 1),
+                      *bias = cria_op_input(graph, op, 2);
     int contracted = x->dims - 1, kept = w->dims - contracted;
     if (kept < 1 || kept + 1 > CRIA_MAX_DIMS) return false;
     for (int i = 0; i < contracted; i++)
@@ -68,16 +69,24 @@ static bool infer_linear(const cria_graph *graph, const cria_op *op, cria_tensor
 }
 
 static bool infer_attention(const cria_graph *graph, const cria_op *op, cria_tensor *out) {
-    const cria_tensor *q = in(graph, op, 0), *k = in(graph, op, 1), *v = in(graph, op, 2);
+    const cria_tensor *q = cria_op_input(graph, op, 0), *k = cria_op_input(graph, op, 1),
+                      *v = cria_op_input(graph, op, 2);
     copy_dims(out, q);
     return q->dims == 3 && same_dims(k, v) && k->dims == 3 && q->dim[2].extent == k->dim[2].extent &&
            k->dim[1].extent == op->kv_heads && q->dim[1].extent % op->kv_heads == 0;
 }
 
 static bool infer_gather(const cria_graph *graph, const cria_op *op, cria_tensor *out) {
-    copy_dims(out, in(graph, op, 0));
+    copy_dims(out, cria_op_input(graph, op, 0));
     out->dim[0] = (cria_dim){CRIA_DIM_ROW, CRIA_SYMBOLIC};
     return true;
+}
+
+static bool infer_sample(const cria_graph *graph, const cria_op *op, cria_tensor *out) {
+    const cria_tensor *logits = cria_op_input(graph, op, 0);
+    out->dims = 1;
+    out->dim[0] = logits->dim[0];
+    return logits->dims == 2;
 }
 
 static double flops_none(const cria_graph *graph, const cria_op *op, int64_t tokens, int64_t context) {
@@ -87,7 +96,7 @@ static double flops_none(const cria_graph *graph, const cria_op *op, int64_t tok
 
 static double flops_elementwise(const cria_graph *graph, const cria_op *op, int64_t tokens, int64_t context) {
     (void)context;
-    return (double)tokens * (double)cria_tensor_extent(cria_graph_tensor(graph, op->output), 1);
+    return (double)tokens * (double)cria_tensor_extent(cria_op_input(graph, op, 0), 1);
 }
 
 static double flops_norm(const cria_graph *graph, const cria_op *op, int64_t tokens, int64_t context) {
@@ -96,7 +105,7 @@ static double flops_norm(const cria_graph *graph, const cria_op *op, int64_t tok
 
 static double flops_linear(const cria_graph *graph, const cria_op *op, int64_t tokens, int64_t context) {
     (void)context;
-    return 2.0 * (double)tokens * (double)cria_tensor_extent(in(graph, op, 1), 0);
+    return 2.0 * (double)tokens * (double)cria_tensor_extent(cria_op_input(graph, op, 1), 0);
 }
 
 static double flops_attention(const cria_graph *graph, const cria_op *op, int64_t tokens, int64_t context) {
@@ -105,16 +114,16 @@ static double flops_attention(const cria_graph *graph, const cria_op *op, int64_
 
 const cria_op_info *cria_op_info_of(cria_op_kind kind) {
     static const cria_op_info table[CRIA_OP_COUNT] = {
-        [CRIA_OP_EMBED] = {"embed", 2, 2, infer_embed, flops_none, true},
-        [CRIA_OP_ADD] = {"add", 2, 2, infer_pair, flops_elementwise, true},
-        [CRIA_OP_MUL] = {"mul", 2, 2, infer_pair, flops_elementwise, true},
-        [CRIA_OP_NORM] = {"norm", 1, 3, infer_norm, flops_norm, true},
-        [CRIA_OP_LINEAR] = {"linear", 2, 3, infer_linear, flops_linear, true},
-        [CRIA_OP_ACTIVATION] = {"activation", 1, 1, infer_same, flops_elementwise, true},
-        [CRIA_OP_ROPE] = {"rope", 2, 2, infer_same, flops_norm, true},
-        [CRIA_OP_ATTENTION] = {"attention", 3, 3, infer_attention, flops_attention, false},
-        [CRIA_OP_GATHER] = {"gather", 1, 1, infer_gather, flops_none, true},
-        [CRIA_OP_SAMPLE] = {"sample", 1, 1, infer_same, flops_elementwise, true},
+        [CRIA_OP_EMBED] = {"embed", 2, 2, infer_embed, flops_none, true, cria_indices_by_name},
+        [CRIA_OP_ADD] = {"add", 2, 2, infer_pair, flops_elementwise, true, cria_indices_by_name},
+        [CRIA_OP_MUL] = {"mul", 2, 2, infer_pair, flops_elementwise, true, cria_indices_by_name},
+        [CRIA_OP_NORM] = {"norm", 1, 3, infer_norm, flops_norm, true, cria_indices_norm},
+        [CRIA_OP_LINEAR] = {"linear", 2, 3, infer_linear, flops_linear, true, cria_indices_by_name},
+        [CRIA_OP_ACTIVATION] = {"activation", 1, 1, infer_same, flops_elementwise, true, cria_indices_by_name},
+        [CRIA_OP_ROPE] = {"rope", 2, 2, infer_same, flops_norm, true, cria_indices_rope},
+        [CRIA_OP_ATTENTION] = {"attention", 3, 3, infer_attention, flops_attention, false, cria_indices_attention},
+        [CRIA_OP_GATHER] = {"gather", 1, 1, infer_gather, flops_none, true, cria_indices_gather},
+        [CRIA_OP_SAMPLE] = {"sample", 1, 1, infer_sample, flops_elementwise, true, cria_indices_sample},
     };
     return &table[kind];
 }

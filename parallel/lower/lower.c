@@ -401,9 +401,7 @@ static cria_status lower_op(lowering *l, int index) {
         return lower_gather(l, index);
     case CRIA_OP_SAMPLE:
         return lower_sample(l, index);
-    case CRIA_OP_ADD:
-    case CRIA_OP_MUL:
-    case CRIA_OP_COUNT:
+    default:
         break;
     }
     return cria_fail(l->err, CRIA_ERR_UNSUPPORTED,
