@@ -16,11 +16,23 @@ typedef struct {
 } cria_sharding;
 
 bool cria_sharding_equal(cria_sharding a, cria_sharding b);
-/* "S0R", "RS1", "S01R", "P": letters per tensor dim as Alpa writes them. Returns text. */
+/* "S0R", "RS1", "S01R": letters per tensor dim as Alpa writes them; " P0" or " P01" follows where axes hold partial
+ * sums. Returns text. */
 const char *cria_sharding_print(const cria_tensor *tensor, cria_sharding sharding, char text[32]);
-/* Bytes of the largest shard; symbolic dims count as `symbolic`, elements as `element` bytes. */
-double cria_sharding_bytes(const cria_tensor *tensor, cria_sharding sharding, const cria_mesh *mesh, int64_t symbolic,
-                           double element);
+/* The part [begin, end) of a dim of `extent`, cut at multiples of `unit`, at a position of the mesh. */
+void cria_sharding_part(cria_sharding sharding, int dim, int64_t extent, int64_t unit, const cria_mesh *mesh,
+                        const int position[CRIA_MESH_AXES], int64_t *begin, int64_t *end);
+/* Bytes of the largest shard; symbolic dims count as `symbolic`, elements as `element` bytes. The graph says how finely
+ * a dim may be cut (cria_graph_unit). */
+double cria_sharding_bytes(const cria_graph *graph, const cria_tensor *tensor, cria_sharding sharding,
+                           const cria_mesh *mesh, int64_t symbolic, double element);
+
+/* Every sharding of a tensor has a number, for tables. */
+#define CRIA_SHARDINGS ((CRIA_MAX_DIMS + 2) * (CRIA_MAX_DIMS + 2))
+int cria_sharding_code(cria_sharding sharding);
+cria_sharding cria_sharding_of(int code);
+/* Axes of one device hold the whole, whatever they are said to cut. */
+cria_sharding cria_sharding_canonical(cria_sharding sharding, const cria_mesh *mesh);
 
 /* One step of bringing a tensor from one sharding to another. */
 typedef enum {
@@ -31,6 +43,7 @@ typedef enum {
     CRIA_RESHARD_REDUCE_SCATTER
 } cria_reshard_kind;
 
+/* `dim`: what the step cuts or uncuts; CRIA_REPLICATED for an all-reduce. other_dim: all-to-all only. */
 typedef struct {
     cria_reshard_kind kind;
     int axis;
@@ -41,9 +54,23 @@ typedef struct {
 #define CRIA_MAX_RESHARD_STEPS 4
 
 /* The cheapest sequence of steps, the same that the lowering will write; returns their number, -1 where there is none
- * (a partial sum that is wanted as a partial sum of something else). */
-int cria_reshard(const cria_tensor *tensor, cria_sharding from, cria_sharding to, const cria_mesh *mesh,
-                 int64_t symbolic, double element, cria_reshard_step steps[CRIA_MAX_RESHARD_STEPS]);
+ * (a partial sum that is wanted as a partial sum of something else, or a kind that the mesh forbids). A partial sum
+ * over both axes may be scattered along one, summed along the other and gathered again, which moves less over the slow
+ * axis than two all-reduces. */
+int cria_reshard(const cria_graph *graph, const cria_tensor *tensor, cria_sharding from, cria_sharding to,
+                 const cria_mesh *mesh, int64_t symbolic, double element,
+                 cria_reshard_step steps[CRIA_MAX_RESHARD_STEPS]);
 double cria_reshard_cost(const cria_mesh *mesh, const cria_reshard_step *steps, int count);
+/* The sharding after one step. */
+cria_sharding cria_reshard_apply(cria_sharding sharding, const cria_reshard_step *step);
+
+/* cost[from][to] of every pair by code, HUGE_VAL where there is no way: what cria_reshard finds, found for all pairs at
+ * once. */
+typedef struct {
+    double cost[CRIA_SHARDINGS][CRIA_SHARDINGS];
+    double bytes[CRIA_SHARDINGS]; /* of the largest shard */
+} cria_reshard_table;
+void cria_reshard_fill(const cria_graph *graph, const cria_tensor *tensor, const cria_mesh *mesh, int64_t symbolic,
+                       double element, cria_reshard_table *table);
 
 #endif

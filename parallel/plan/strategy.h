@@ -11,25 +11,48 @@ typedef struct {
     int force_batch_axis;  /* the batch (token) index must be cut by this mesh axis; -1: free */
     bool allow_replicated; /* an axis may stay idle (always for operators without work, such as element-wise) */
     bool forbid_all_gather, forbid_all_to_all;
-    bool prefer_reduce_scatter; /* ZeRO: parameters' updates are sharded */
+    /* Updates of parameters are cut over the whole mesh, their gradients scattered and the new parameters gathered
+     * (ZeRO); implies `reduce_scatter`. */
+    bool prefer_reduce_scatter;
+    /* Sums may be scattered, or made over one axis after the other of parts, where that is cheaper. Without it every sum
+     * is an all-reduce of all that the operator computed, as Alpa counts. */
+    bool reduce_scatter;
+    bool sum_where_made; /* no operator hands partial sums on, as in Alpa */
     bool data_parallel_only;
     int64_t symbolic; /* the value of symbolic dims */
-    double element;   /* bytes per element of activations */
+    double element;   /* bytes per element */
 } cria_strategy_options;
 
 typedef struct {
-    int8_t index[CRIA_MESH_AXES]; /* into cria_op_indices; -1: the axis is idle (every position does the same) */
-    cria_sharding input[CRIA_MAX_INPUTS];
-    cria_sharding raw;    /* of the output as computed: CRIA_PARTIAL where a contracted index is cut */
+    /* Into cria_op_indices; -1: the axis is idle (every position does the same); CRIA_PARTIAL: every position along the
+     * axis has a partial sum of all inputs and makes one of the output. */
+    int8_t index[CRIA_MESH_AXES];
+    cria_sharding input[CRIA_MAX_INPUTS]; /* replicated where the operator has no such input */
+    cria_sharding raw;                    /* of the output as computed: CRIA_PARTIAL where a contracted index is cut */
     cria_sharding output; /* as left for the readers, after the output's own collectives (raw -> output) */
 } cria_strategy;
 
-/* The legal strategies of an operator, cheapest kinds first, none twice. Returns how many were written (at most
- * `capacity`); 0 where none is legal. */
+#define CRIA_IDLE (-1)
+#define CRIA_MAX_STRATEGIES ((CRIA_MAX_INDICES + 2) * (CRIA_MAX_INDICES + 2))
+
+/* Shardings of inputs and output that follow from which index each axis cuts; output == raw. Axes of one device are
+ * idle. Returns NULL, or why that is not legal. */
+const char *cria_strategy_derive(const cria_graph *graph, const cria_op *op, const cria_mesh *mesh,
+                                 const int8_t index[CRIA_MESH_AXES], cria_strategy *out);
+/* Checks that a strategy from outside is the one that its indices give and that `output` can be reached. */
+cria_status cria_strategy_check(const cria_graph *graph, const cria_op *op, const cria_mesh *mesh,
+                                const cria_strategy *strategy, cria_error *err);
+
+/* The legal strategies of an operator, each with output == raw, cuts of what is free before cuts of what is summed,
+ * none twice. Returns how many were written (at most CRIA_MAX_STRATEGIES); 0 where none is legal. Where the options
+ * leave nothing, allow_replicated is dropped: an operator too small for the mesh leaves an axis idle. */
 int cria_strategies(const cria_graph *graph, const cria_op *op, const cria_mesh *mesh,
-                    const cria_strategy_options *options, cria_strategy *out, int capacity);
+                    const cria_strategy_options *options, cria_strategy out[CRIA_MAX_STRATEGIES]);
 /* Communication inside the operator: statistics, and output collectives from `raw` to `output`. */
 double cria_strategy_collectives(const cria_graph *graph, const cria_op *op, const cria_mesh *mesh,
                                  const cria_strategy_options *options, const cria_strategy *strategy);
+/* The part of the operator's work that the device with most of it does: 1 where nothing is cut. */
+double cria_strategy_share(const cria_graph *graph, const cria_op *op, const cria_mesh *mesh, int64_t symbolic,
+                           const cria_strategy *strategy);
 
 #endif
