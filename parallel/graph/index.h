@@ -33,6 +33,8 @@ typedef struct {
 
 /* Writes the indices of an operator, ordered: output dims first, then contracted ones. Returns how many. */
 int cria_op_indices(const cria_graph *graph, const cria_op *op, cria_op_index out[CRIA_MAX_INDICES]);
+/* How finely a dim may be cut, 1 or more: the unit of every index that has its name. */
+int64_t cria_graph_unit(const cria_graph *graph, cria_dim dim);
 /* Bytes that each device puts into the small all-reduce when index `index` of kind CRIA_SPLIT_STATS is cut. `symbolic`:
  * the value of symbolic dims. */
 double cria_op_stats_bytes(const cria_graph *graph, const cria_op *op, int index, int64_t symbolic);

@@ -17,8 +17,6 @@ const cria_tensor *cria_op_input(const cria_graph *graph, const cria_op *op, int
 
 /* Indices by name: the output's dims are free, those of the inputs that the output does not have are summed over. */
 void cria_indices_by_name(cria_index_list *list);
-/* How finely a dim may be cut (cria_op_index.unit). */
-int64_t cria_graph_unit(const cria_graph *graph, cria_dim dim);
 /* The others change what the names alone would say (parallel/graph/index.c). */
 void cria_indices_norm(cria_index_list *list);
 void cria_indices_rope(cria_index_list *list);

@@ -9,6 +9,10 @@
 typedef struct {
     cria_strategy_options strategies;
     int64_t memory_limit; /* bytes per device; < 0: none */
+    double param_element; /* bytes per element of parameters; 0: as strategies.element */
+    /* Parameters may be kept in other parts than their readers want, and be gathered at every step (ZeRO-3). Else every
+     * reader takes what is held or a slice of it, and the first reader all of it (as cria_plan_held says). */
+    bool gather_parameters;
     /* Seconds that the operator takes on the slowest device of the mesh under a strategy; NULL: communication is the
      * only cost. */
     double (*compute)(void *context, const cria_graph *graph, const cria_op *op, const cria_mesh *mesh,
@@ -22,16 +26,30 @@ typedef struct {
     uint64_t seed;
 } cria_intra_options;
 
+/* Free of any wish: one thread, f32, no memory limit, axes may idle, sums may be scattered. */
+void cria_intra_defaults(cria_intra_options *options);
+
 typedef struct {
-    cria_strategy *strategy; /* [end_op - first_op]; owned: cria_intra_result_deinit */
+    cria_strategy *strategy; /* [end_op - first_op] */
+    /* In which sharding each tensor is kept between operators: [tensors of the graph]; whole where the range does not
+     * know it. A tensor converted to it once serves every reader. */
+    cria_sharding *held;
     double objective, bound; /* in the units of mesh and compute */
     double compute, collectives, resharding;
-    int64_t peak_bytes; /* per device, at the worst time */
-    double seconds;     /* that the pass took */
-} cria_intra_result;
+    int64_t peak_bytes; /* per device, at the worst time: what is kept between operators */
+    int nodes, edges;   /* of the problem that was solved */
+    bool optimal;
+    double seconds;  /* that the pass took */
+} cria_intra_result; /* arrays owned: cria_intra_result_deinit */
 
 cria_status cria_intra_solve(const cria_graph *graph, int first_op, int end_op, const cria_mesh *mesh,
                              const cria_intra_options *options, cria_intra_result *out, cria_error *err);
+/* The cost of given strategies under the same model: strategies[end_op - first_op] name the indices (and the output);
+ * where tensors are kept follows from `held` or, where that is NULL, as is best. CRIA_ERR_INFEASIBLE never: a plan over
+ * the memory limit is reported with its peak. */
+cria_status cria_intra_fixed(const cria_graph *graph, int first_op, int end_op, const cria_mesh *mesh,
+                             const cria_intra_options *options, const cria_strategy *strategies, cria_intra_result *out,
+                             cria_error *err);
 void cria_intra_result_deinit(cria_intra_result *result);
 
 #endif
