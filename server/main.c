@@ -114,7 +114,7 @@ static cria_status run(const command_row *row, int argc, char **argv, cria_error
     CRIA_TRY(cria_options_defaults(cria_option_table, cria_option_count, &options, err));
     CRIA_TRY(cria_options_parse(cria_option_table, cria_option_count, row->bit, argc, argv, &options, &model, 1,
                                 &positional, err));
-    if (positional == 0 && row->model == MODEL_RESOLVED)
+    if (positional == 0 && row->model == MODEL_RESOLVED && !options.calibrate)
         return cria_fail(err, CRIA_ERR_ARGUMENT, "give a MODEL: cria %s MODEL (see cria %s --help)", row->name,
                          row->name);
     if (positional && row->model == MODEL_NONE)

@@ -88,6 +88,8 @@ const cria_option cria_option_table[] = {
     {"repeat", CRIA_OPTION_INT, AT(repeat), "1", 1, 1000, NULL, "N", "runs of each case; the median is reported",
      BENCH},
     {"profile", CRIA_OPTION_FLAG, AT(profile), NULL, 0, 0, NULL, NULL, "time of a step by operator", BENCH},
+    {"calibrate", CRIA_OPTION_FLAG, AT(calibrate), NULL, 0, 0, NULL, NULL,
+     "only what the machine gives: read bandwidth and peak multiply rates; needs no MODEL", BENCH},
     {"cluster", CRIA_OPTION_STRING, AT(cluster), NULL, 0, 0, NULL, "NAME",
      "the devices: a cluster or profile file, a name from configs/clusters, or `this`; NAME:HOSTSxDEVICES changes "
      "their "

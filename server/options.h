@@ -36,7 +36,7 @@ typedef struct {
     /* bench */
     int64_t prompt_tokens, new_tokens, repeat;
     const char *batch, *thread_list;
-    bool profile;
+    bool profile, calibrate;
     /* inspect */
     bool program;
     /* plan, profile */

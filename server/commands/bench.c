@@ -1,24 +1,14 @@
 /* `cria bench`: prefill and decode speed of the executor itself, batch by batch, thread count by thread count. */
-#include "server/commands/commands.h"
+#include "server/commands/bench.h"
 
 #include "base/clock.h"
-#include "base/text.h"
-#include "parallel/execute/memory.h"
 #include "server/runtime.h"
 
 #include <math.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { MAX_CASES = 32, MAX_REPEAT = 1000 };
-
-typedef struct {
-    int64_t threads, batch, prompt, generated;
-    double prefill_seconds, decode_seconds; /* medians; decode: of all steps together */
-    double prefill_flops, decode_flops, decode_bytes;
-    double read_gbps; /* calibration beside the sample */
-} sample;
 
 /* One run's state: every sequence has the same length and its own blocks. */
 typedef struct {
@@ -27,44 +17,6 @@ typedef struct {
     cria_batch_result *result;
     int64_t sequences, block_tokens, vocab, budget;
 } bench;
-
-/* Sums a buffer larger than any cache on all threads: what reading weights once can reach at best. */
-typedef struct {
-    const uint64_t *data;
-    int64_t words;
-    uint64_t sums[256][8];
-} reading;
-
-static void read_job(cria_worker *worker, void *context) {
-    reading *r = context;
-    uint64_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-    int64_t begin, end;
-    while (cria_worker_take(worker, r->words, 32768, &begin, &end))
-        for (int64_t i = begin; i + 32 <= end; i += 32)
-            for (int k = 0; k < 32; k += 4) {
-                s0 += r->data[i + k];
-                s1 += r->data[i + k + 1];
-                s2 += r->data[i + k + 2];
-                s3 += r->data[i + k + 3];
-            }
-    r->sums[worker->index % 256][0] = s0 + s1 + s2 + s3;
-}
-
-static double measure_read(cria_pool *pool, cria_memory *memory) {
-    static const int rounds = 5;
-    reading *r = calloc(1, sizeof *r);
-    if (!r) return 0;
-    *r = (reading){.data = memory->data, .words = memory->bytes / 8};
-    double best = 0;
-    for (int i = 0; i < rounds; i++) {
-        uint64_t start = cria_clock_ns();
-        cria_pool_run(pool, read_job, r);
-        double rate = (double)memory->bytes / cria_seconds_between(start, cria_clock_ns()) / 1e9;
-        if (rate > best) best = rate;
-    }
-    free(r);
-    return best;
-}
 
 static void add_tokens(bench *b, int64_t sequence, int64_t first, int64_t count, int64_t blocks_each, bool last_row) {
     cria_batch *batch = b->batch;
@@ -117,108 +69,132 @@ static double median(double *values, int64_t count) {
     return values[count / 2];
 }
 
-static void print_profile(const cria_runtime *runtime, const char *phase) {
-    const cria_program *p = cria_runtime_program(runtime);
-    double by_kernel[CRIA_KERNEL_COUNT] = {0}, total = 0;
-    for (int i = 0; i < p->instruction_count; i++) {
-        double seconds = cria_executor_seconds(cria_runtime_executor(runtime), i);
-        by_kernel[p->instructions[i].kernel] += seconds;
-        total += seconds;
-    }
-    fprintf(stderr, "%s by operator:", phase);
-    for (int k = 0; k < CRIA_KERNEL_COUNT; k++)
-        if (total > 0 && by_kernel[k] > 0.001 * total)
-            fprintf(stderr, "  %s %.1f%%", cria_kernel_name((cria_kernel_id)k), 100 * by_kernel[k] / total);
-    fprintf(stderr, "\n");
-}
+/* A phase: program runs, tokens and logits rows in all, (query, key) pairs, and keys read from memory (once for all
+ * queries of a step). */
+typedef struct {
+    double steps, tokens, rows, pairs, keys;
+} work;
 
-static cria_status run_case(const cria_runtime *runtime, const cria_main_options *o, cria_pool *pool,
-                            cria_memory *memory, sample *out, cria_error *err) {
-    cria_engine_config config;
-    cria_runtime_engine_config(runtime, &config);
-    bench b = {.executor = cria_runtime_executor(runtime),
-               .sequences = out->batch,
-               .block_tokens = config.block_tokens,
-               .vocab = config.vocab,
-               .budget = config.limits.tokens};
-    int64_t blocks_each = (out->prompt + out->generated + b.block_tokens - 1) / b.block_tokens;
-    if (out->prompt + out->generated > config.max_model_len)
-        return cria_fail(err, CRIA_ERR_ARGUMENT, "prompt-tokens + new-tokens: %lld is over the model's length %lld",
-                         (long long)(out->prompt + out->generated), (long long)config.max_model_len);
-    if (blocks_each * b.sequences > config.blocks)
-        return cria_fail(err, CRIA_ERR_ARGUMENT, "batch %lld needs %lld KV blocks, there are %lld",
-                         (long long)b.sequences, (long long)(blocks_each * b.sequences), (long long)config.blocks);
-    double prefills[MAX_REPEAT], decodes[MAX_REPEAT];
-    cria_status status = cria_batch_create(&config.limits, &b.batch, err);
-    if (status == CRIA_OK) status = cria_batch_result_create(&config.limits, &b.result, err);
-    if (status == CRIA_OK) status = decode(&b, 0, 2, blocks_each, err); /* warm-up */
-    for (int64_t i = 0; i < o->repeat && status == CRIA_OK; i++) {
-        out->read_gbps = fmax(out->read_gbps, measure_read(pool, memory));
-        cria_executor_profile(b.executor, o->profile);
-        uint64_t start = cria_clock_ns();
-        status = prefill(&b, out->prompt, blocks_each, err);
-        uint64_t middle = cria_clock_ns();
-        if (o->profile) print_profile(runtime, "prefill");
-        cria_executor_profile(b.executor, o->profile);
-        uint64_t again = cria_clock_ns();
-        if (status == CRIA_OK) status = decode(&b, out->prompt, out->generated, blocks_each, err);
-        prefills[i] = cria_seconds_between(start, middle);
-        decodes[i] = cria_seconds_between(again, cria_clock_ns());
-        if (o->profile) print_profile(runtime, "decode");
-    }
-    cria_batch_destroy(b.batch);
-    cria_batch_result_destroy(b.result);
-    CRIA_TRY(status);
-    out->prefill_seconds = median(prefills, o->repeat);
-    out->decode_seconds = median(decodes, o->repeat);
-    const cria_graph *graph = cria_runtime_graph(runtime);
-    int64_t context = out->prompt + out->generated / 2;
+/* Bytes and operations of one phase by operator. */
+static void count_work(const cria_runtime *runtime, const work *done, cria_bench_phase *out) {
+    const cria_program *p = cria_runtime_program(runtime);
     cria_runtime_summary summary;
     cria_runtime_summarise(runtime, &summary);
-    double kv_per_token = (double)summary.kv_bytes / (double)(summary.kv_blocks * summary.block_tokens);
-    out->prefill_flops = (double)out->batch * cria_graph_flops(graph, out->prompt, 1, out->prompt / 2);
-    out->decode_flops = (double)(out->generated * out->batch) * cria_graph_flops(graph, 1, 1, context);
-    out->decode_bytes =
-        (double)out->generated * ((double)cria_program_weight_bytes_read(cria_runtime_program(runtime)) +
-                                  (double)out->batch * (double)context * kv_per_token);
+    double kv_token = (double)summary.kv_bytes / (double)(summary.kv_blocks * summary.block_tokens);
+    out->tokens = done->tokens;
+    for (int i = 0; i < p->instruction_count; i++) {
+        const cria_instruction *ins = &p->instructions[i];
+        cria_bench_operator *o = &out->operators[ins->kernel];
+        if (ins->kernel == CRIA_KERNEL_linear) {
+            const cria_weight_spec *w = &p->weights[ins->operand[1].index];
+            o->bytes += done->steps * (double)w->bytes;
+            double count = ins->phase == CRIA_PHASE_HEAD ? done->rows : done->tokens;
+            o->operations += 2 * count * (double)w->rows * (double)w->cols;
+        } else if (ins->kernel == CRIA_KERNEL_attention) {
+            const cria_kv_spec *kv = &p->kv[ins->operand[0].index];
+            o->operations += 4 * done->pairs * (double)(ins->heads * kv->head_dim);
+        }
+    }
+    out->operators[CRIA_KERNEL_attention].bytes = done->keys * kv_token;
+    for (int k = 0; k < CRIA_KERNEL_COUNT; k++) {
+        out->bytes += out->operators[k].bytes;
+        out->operations += out->operators[k].operations;
+    }
+}
+
+static void read_profile(const cria_runtime *runtime, cria_bench_phase *out) {
+    const cria_program *p = cria_runtime_program(runtime);
+    for (int k = 0; k < CRIA_KERNEL_COUNT; k++) out->operators[k].seconds = 0;
+    for (int i = 0; i < p->instruction_count; i++)
+        out->operators[p->instructions[i].kernel].seconds += cria_executor_seconds(cria_runtime_executor(runtime), i);
+}
+
+static void keep_best(cria_rates *best, const cria_rates *now) {
+    best->read_gbps = fmax(best->read_gbps, now->read_gbps);
+    best->f32_gflops = fmax(best->f32_gflops, now->f32_gflops);
+    best->bf16_gflops = fmax(best->bf16_gflops, now->bf16_gflops);
+    best->i8_gops = fmax(best->i8_gops, now->i8_gops);
+}
+
+/* The instruction that the model's largest weights are multiplied with; bf16 without its own is converted to f32. */
+static double peak_of(const cria_rates *rates, const char *weight_type) {
+    if (strcmp(weight_type, "f32") == 0) return rates->f32_gflops;
+    if (strcmp(weight_type, "bf16") == 0) return rates->bf16_gflops > 0 ? rates->bf16_gflops : rates->f32_gflops;
+    return rates->i8_gops;
+}
+
+static cria_status check_fits(const cria_bench_case *c, const cria_engine_config *config, int64_t blocks,
+                              cria_error *err) {
+    if (c->prompt + c->generated > config->max_model_len)
+        return cria_fail(err, CRIA_ERR_ARGUMENT, "prompt-tokens + new-tokens: %lld is over the model's length %lld",
+                         (long long)(c->prompt + c->generated), (long long)config->max_model_len);
+    if (blocks > config->blocks)
+        return cria_fail(err, CRIA_ERR_ARGUMENT, "batch %lld needs %lld KV blocks, there are %lld", (long long)c->batch,
+                         (long long)blocks, (long long)config->blocks);
     return CRIA_OK;
 }
 
-static void print_results(const cria_command *command, const sample *samples, size_t count) {
-    bool json = command->options->json;
-    cria_text out;
-    cria_text_init(&out);
-    if (json) {
-        cria_text_puts(&out, "{\"model\":");
-        cria_text_json_string(&out, command->model, strlen(command->model));
-        cria_text_puts(&out, ",\"results\":[");
-    } else {
-        cria_text_puts(&out, "threads batch  prefill tok/s  GFLOP/s   decode tok/s    GB/s  read limit GB/s\n");
+static cria_status run_repeats(bench *b, const cria_runtime *runtime, const cria_main_options *o,
+                               cria_calibration *calibration, int64_t blocks_each, cria_bench_case *c,
+                               cria_error *err) {
+    double prefills[CRIA_BENCH_MAX_REPEAT], decodes[CRIA_BENCH_MAX_REPEAT];
+    CRIA_TRY(decode(b, 0, 2, blocks_each, err)); /* warm-up */
+    for (int64_t i = 0; i < o->repeat; i++) {
+        cria_rates rates;
+        cria_calibration_measure(calibration, &rates);
+        keep_best(&c->rates, &rates);
+        cria_executor_profile(b->executor, o->profile);
+        uint64_t start = cria_clock_ns();
+        CRIA_TRY(prefill(b, c->prompt, blocks_each, err));
+        prefills[i] = cria_seconds_between(start, cria_clock_ns());
+        read_profile(runtime, &c->prefill);
+        cria_executor_profile(b->executor, o->profile);
+        start = cria_clock_ns();
+        CRIA_TRY(decode(b, c->prompt, c->generated, blocks_each, err));
+        decodes[i] = cria_seconds_between(start, cria_clock_ns());
+        read_profile(runtime, &c->decode);
     }
-    for (size_t i = 0; i < count; i++) {
-        const sample *s = &samples[i];
-        double prefill = (double)(s->batch * s->prompt) / s->prefill_seconds;
-        double decode_rate = (double)(s->batch * s->generated) / s->decode_seconds;
-        double gflops = s->prefill_flops / s->prefill_seconds / 1e9, gbps = s->decode_bytes / s->decode_seconds / 1e9;
-        if (json)
-            cria_text_printf(&out,
-                             "%s{\"threads\":%lld,\"batch\":%lld,\"prompt_tokens\":%lld,\"new_tokens\":%lld,"
-                             "\"prefill_tokens_per_second\":%.3f,\"decode_tokens_per_second\":%.3f,"
-                             "\"prefill_gflops\":%.3f,\"decode_gbps\":%.3f,\"limits\":{\"read_gbps\":%.3f}}",
-                             i ? "," : "", (long long)s->threads, (long long)s->batch, (long long)s->prompt,
-                             (long long)s->generated, prefill, decode_rate, gflops, gbps, s->read_gbps);
-        else
-            cria_text_printf(&out, "%7lld %5lld %14.1f %8.1f %14.1f %7.2f %16.2f\n", (long long)s->threads,
-                             (long long)s->batch, prefill, gflops, decode_rate, gbps, s->read_gbps);
+    c->prefill.seconds = median(prefills, o->repeat);
+    c->decode.seconds = median(decodes, o->repeat);
+    return CRIA_OK;
+}
+
+static cria_status run_case(const cria_runtime *runtime, const cria_main_options *o, cria_calibration *calibration,
+                            cria_bench_case *c, cria_error *err) {
+    cria_engine_config config;
+    cria_runtime_engine_config(runtime, &config);
+    bench b = {.executor = cria_runtime_executor(runtime),
+               .sequences = c->batch,
+               .block_tokens = config.block_tokens,
+               .vocab = config.vocab,
+               .budget = config.limits.tokens};
+    int64_t blocks_each = (c->prompt + c->generated + b.block_tokens - 1) / b.block_tokens;
+    CRIA_TRY(check_fits(c, &config, blocks_each * b.sequences, err));
+    cria_status status = cria_batch_create(&config.limits, &b.batch, err);
+    if (status == CRIA_OK) status = cria_batch_result_create(&config.limits, &b.result, err);
+    if (status == CRIA_OK) status = run_repeats(&b, runtime, o, calibration, blocks_each, c, err);
+    cria_batch_destroy(b.batch);
+    cria_batch_result_destroy(b.result);
+    CRIA_TRY(status);
+    double batch = (double)c->batch, prompt = (double)c->prompt, generated = (double)c->generated;
+    work prefilled = {.steps = 0, .tokens = batch * prompt, .rows = batch, .pairs = batch * prompt * (prompt + 1) / 2};
+    for (int64_t at = 0; at < c->prompt; at += b.budget) {
+        prefilled.steps += batch;
+        prefilled.keys += batch * fmin(prompt, (double)(at + b.budget));
     }
-    if (json) cria_text_puts(&out, "]}\n");
-    if (!out.failed) fwrite(out.data, 1, out.length, stdout);
-    cria_text_deinit(&out);
+    double seen = batch * generated * (prompt + (generated + 1) / 2);
+    work decoded = {generated, batch * generated, batch * generated, seen, seen};
+    count_work(runtime, &prefilled, &c->prefill);
+    count_work(runtime, &decoded, &c->decode);
+    cria_runtime_summary summary;
+    cria_runtime_summarise(runtime, &summary);
+    c->peak_gflops = peak_of(&c->rates, summary.weight_type);
+    return CRIA_OK;
 }
 
 /* All batches at one thread count: the model is loaded once for it. */
 static cria_status run_threads(const cria_command *command, int64_t threads, const int64_t *batches, size_t batch_count,
-                               sample *samples, size_t *sample_count, cria_error *err) {
+                               cria_bench_case *cases, size_t *count, cria_error *err) {
     cria_main_options options = *command->options;
     int64_t largest = 1;
     for (size_t i = 0; i < batch_count; i++)
@@ -227,39 +203,79 @@ static cria_status run_threads(const cria_command *command, int64_t threads, con
     if (options.max_model_len == 0) options.max_model_len = options.prompt_tokens + options.new_tokens;
     if (options.kv_cache_memory == 0) options.kv_cache_memory = INT64_MAX / 2; /* as much as max_num_seqs need */
     cria_runtime_request request = {.threads = (int)threads, .progress = stderr};
+    cria_isa isa;
+    CRIA_TRY(cria_isa_from_name(options.isa, &isa, err));
     cria_runtime *runtime;
     CRIA_TRY(cria_runtime_open(command->path, &options, &request, command->log, &runtime, err));
     cria_pool *pool = NULL;
-    cria_memory memory = {0};
+    cria_calibration *calibration = NULL;
     cria_runtime_summary summary;
     cria_runtime_summarise(runtime, &summary);
     cria_status status = cria_pool_create(summary.threads, &pool, err);
-    if (status == CRIA_OK) status = cria_memory_map(&memory, (int64_t)256 << 20, "calibration", err);
-    if (status == CRIA_OK) memset(memory.data, 1, (size_t)memory.bytes);
-    for (size_t i = 0; i < batch_count && status == CRIA_OK && *sample_count < MAX_CASES; i++) {
-        sample *s = &samples[*sample_count];
-        *s = (sample){.threads = summary.threads,
-                      .batch = batches[i],
-                      .prompt = options.prompt_tokens,
-                      .generated = options.new_tokens};
-        status = run_case(runtime, &options, pool, &memory, s, err);
-        if (status == CRIA_OK) (*sample_count)++;
+    if (status == CRIA_OK) status = cria_calibration_create(pool, isa, &calibration, err);
+    for (size_t i = 0; i < batch_count && status == CRIA_OK; i++) {
+        cria_bench_case *c = &cases[*count];
+        *c = (cria_bench_case){.threads = summary.threads,
+                               .batch = batches[i],
+                               .prompt = options.prompt_tokens,
+                               .generated = options.new_tokens};
+        status = run_case(runtime, &options, calibration, c, err);
+        (*count)++;
     }
-    cria_memory_unmap(&memory);
+    cria_calibration_destroy(calibration);
     cria_pool_destroy(pool);
     cria_runtime_close(runtime);
     return status;
 }
 
+static void print(cria_text *out) {
+    if (!out->failed) fwrite(out->data, 1, out->length, stdout);
+    cria_text_deinit(out);
+}
+
+/* --calibrate: the machine's limits alone. */
+static cria_status calibrate(const cria_command *command, int64_t *threads, size_t count, cria_error *err) {
+    cria_rates rates[CRIA_BENCH_MAX_CASES];
+    cria_isa isa;
+    CRIA_TRY(cria_isa_from_name(command->options->isa, &isa, err));
+    for (size_t i = 0; i < count; i++) {
+        cpu_set_t set;
+        if (threads[i] == 0) threads[i] = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+        cria_pool *pool;
+        cria_calibration *calibration;
+        CRIA_TRY(cria_pool_create((int)threads[i], &pool, err));
+        cria_status status = cria_calibration_create(pool, isa, &calibration, err);
+        if (status == CRIA_OK) {
+            cria_calibration_measure(calibration, &rates[i]);
+            cria_calibration_destroy(calibration);
+        }
+        cria_pool_destroy(pool);
+        CRIA_TRY(status);
+    }
+    cria_text out;
+    cria_text_init(&out);
+    cria_bench_print_rates(command->options->json, threads, rates, count, &out);
+    print(&out);
+    return CRIA_OK;
+}
+
 cria_status cria_command_bench(const cria_command *command, cria_error *err) {
-    int64_t batches[MAX_CASES], threads[MAX_CASES] = {0};
+    int64_t batches[CRIA_BENCH_MAX_CASES], threads[CRIA_BENCH_MAX_CASES] = {0};
     size_t batch_count, thread_count = 1, count = 0;
-    sample samples[MAX_CASES];
-    CRIA_TRY(cria_parse_list("batch", command->options->batch, batches, MAX_CASES, &batch_count, err));
+    cria_bench_case cases[CRIA_BENCH_MAX_CASES];
+    CRIA_TRY(cria_parse_list("batch", command->options->batch, batches, CRIA_BENCH_MAX_CASES, &batch_count, err));
     if (command->options->thread_list)
-        CRIA_TRY(cria_parse_list("threads", command->options->thread_list, threads, MAX_CASES, &thread_count, err));
+        CRIA_TRY(cria_parse_list("threads", command->options->thread_list, threads, CRIA_BENCH_MAX_CASES, &thread_count,
+                                 err));
+    if (command->options->calibrate) return calibrate(command, threads, thread_count, err);
+    if (batch_count * thread_count > CRIA_BENCH_MAX_CASES)
+        return cria_fail(err, CRIA_ERR_ARGUMENT, "batch and threads: %zu cases, at most %d", batch_count * thread_count,
+                         CRIA_BENCH_MAX_CASES);
     for (size_t i = 0; i < thread_count; i++)
-        CRIA_TRY(run_threads(command, threads[i], batches, batch_count, samples, &count, err));
-    print_results(command, samples, count);
+        CRIA_TRY(run_threads(command, threads[i], batches, batch_count, cases, &count, err));
+    cria_text out;
+    cria_text_init(&out);
+    cria_bench_print(command, cases, count, &out);
+    print(&out);
     return CRIA_OK;
 }

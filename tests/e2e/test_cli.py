@@ -38,8 +38,27 @@ def test_bench_reports_prefill_and_decode_speed():
                              "--json"))
     assert [(row["threads"], row["batch"]) for row in report["results"]] == [(1, 1), (1, 2)]
     for row in report["results"]:
-        assert row["prefill_tokens_per_second"] > 0 and row["decode_tokens_per_second"] > 0
-        assert {"prefill_gflops", "decode_gbps", "limits"} <= set(row)
+        assert row["limits"]["read_gbps"] > 0 and row["limits"]["peak_gflops"] > 0
+        for phase in (row["prefill"], row["decode"]):
+            assert phase["tokens_per_second"] > 0 and 0 < phase["read_share"] and 0 < phase["peak_share"] < 1
+    one, two = report["results"]
+    # A decode step reads the weights once whatever the batch: two sequences share them, each with its own KV bytes.
+    assert one["decode"]["bytes_per_token"] / 2 < two["decode"]["bytes_per_token"] < one["decode"]["bytes_per_token"]
+    assert one["decode"]["operations_per_token"] == two["decode"]["operations_per_token"]
+
+
+def test_bench_profile_splits_a_phase_by_operator():
+    report = json.loads(cria("bench", OPT, "--prompt-tokens", 32, "--new-tokens", 8, "--batch", "1", "--threads", "1",
+                             "--json", "--profile"))
+    decode = report["results"][0]["decode"]
+    assert {"linear", "attention", "norm", "sample"} <= set(decode["operators"])
+    assert 0 < sum(operator["seconds"] for operator in decode["operators"].values()) <= decode["seconds"]
+
+
+def test_bench_calibrates_without_a_model():
+    rows = json.loads(cria("bench", "--calibrate", "--threads", "1,2", "--json"))["calibration"]
+    assert [row["threads"] for row in rows] == [1, 2]
+    assert all(row["read_gbps"] > 0 and row["f32_gflops"] > 0 for row in rows)
 
 
 def test_help_lists_the_commands():

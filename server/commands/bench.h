@@ -1,0 +1,37 @@
+/* What `cria bench` measured, as plain data between the running of cases (bench.c) and their tables (bench_report.c).
+ */
+#ifndef CRIA_SERVER_COMMANDS_BENCH_H
+#define CRIA_SERVER_COMMANDS_BENCH_H
+
+#include "base/text.h"
+#include "kernels/calibrate.h"
+#include "server/commands/commands.h"
+
+#include <stdint.h>
+
+enum { CRIA_BENCH_MAX_CASES = 32, CRIA_BENCH_MAX_REPEAT = 1000 };
+
+/* One operator kind within a phase. Bytes (weights, KV cache) and operations are of the whole phase; 0 where they do
+ * not limit it (norms, rotations, sampling). */
+typedef struct {
+    double seconds, bytes, operations;
+} cria_bench_operator;
+
+/* One phase of a case: prefill, or all decode steps together. */
+typedef struct {
+    double seconds; /* median of the repeats */
+    double tokens, bytes, operations;
+    cria_bench_operator operators[CRIA_KERNEL_COUNT]; /* of the last repeat; seconds are 0 without --profile */
+} cria_bench_phase;
+
+typedef struct {
+    int64_t threads, batch, prompt, generated;
+    cria_bench_phase prefill, decode;
+    cria_rates rates;   /* the best of the calibrations beside the repeats */
+    double peak_gflops; /* of the instruction that multiplies this model's weights */
+} cria_bench_case;
+
+void cria_bench_print(const cria_command *command, const cria_bench_case *cases, size_t count, cria_text *out);
+void cria_bench_print_rates(bool json, const int64_t *threads, const cria_rates *rates, size_t count, cria_text *out);
+
+#endif

@@ -1,0 +1,108 @@
+/* Tables and JSON of `cria bench`: every speed beside the share of what calibration gave. */
+#include "server/commands/bench.h"
+
+#include <string.h>
+
+static double share(double value, double limit) {
+    return limit > 0 ? value / limit : 0;
+}
+
+static void json_phase(const char *name, const cria_bench_case *c, const cria_bench_phase *p, cria_text *out) {
+    double gbps = p->bytes / p->seconds / 1e9, gflops = p->operations / p->seconds / 1e9;
+    cria_text_printf(out,
+                     "\"%s\":{\"seconds\":%.6f,\"tokens_per_second\":%.3f,\"bytes_per_token\":%.0f,"
+                     "\"operations_per_token\":%.0f,\"gbps\":%.3f,\"gflops\":%.3f,\"read_share\":%.4f,"
+                     "\"peak_share\":%.4f",
+                     name, p->seconds, p->tokens / p->seconds, p->bytes / p->tokens, p->operations / p->tokens, gbps,
+                     gflops, share(gbps, c->rates.read_gbps), share(gflops, c->peak_gflops));
+    bool first = true;
+    for (int k = 0; k < CRIA_KERNEL_COUNT; k++) {
+        const cria_bench_operator *o = &p->operators[k];
+        if (o->seconds <= 0) continue;
+        cria_text_printf(out, "%s\"%s\":{\"seconds\":%.6f,\"gbps\":%.3f,\"gflops\":%.3f}",
+                         first ? ",\"operators\":{" : ",", cria_kernel_name((cria_kernel_id)k), o->seconds,
+                         o->bytes / o->seconds / 1e9, o->operations / o->seconds / 1e9);
+        first = false;
+    }
+    cria_text_puts(out, first ? "}" : "}}");
+}
+
+static void json_rates(const cria_rates *r, cria_text *out) {
+    cria_text_printf(out, "\"read_gbps\":%.3f,\"f32_gflops\":%.3f,\"bf16_gflops\":%.3f,\"i8_gops\":%.3f", r->read_gbps,
+                     r->f32_gflops, r->bf16_gflops, r->i8_gops);
+}
+
+static void print_json(const cria_command *command, const cria_bench_case *cases, size_t count, cria_text *out) {
+    cria_text_puts(out, "{\"model\":");
+    cria_text_json_string(out, command->model, strlen(command->model));
+    cria_text_puts(out, ",\"results\":[");
+    for (size_t i = 0; i < count; i++) {
+        const cria_bench_case *c = &cases[i];
+        cria_text_printf(out, "%s{\"threads\":%lld,\"batch\":%lld,\"prompt_tokens\":%lld,\"new_tokens\":%lld,",
+                         i ? "," : "", (long long)c->threads, (long long)c->batch, (long long)c->prompt,
+                         (long long)c->generated);
+        json_phase("prefill", c, &c->prefill, out);
+        cria_text_puts(out, ",");
+        json_phase("decode", c, &c->decode, out);
+        cria_text_puts(out, ",\"limits\":{");
+        json_rates(&c->rates, out);
+        cria_text_printf(out, ",\"peak_gflops\":%.3f}}", c->peak_gflops);
+    }
+    cria_text_puts(out, "]}\n");
+}
+
+static void table_row(const char *name, const cria_bench_case *c, const cria_bench_phase *p, cria_text *out) {
+    double gbps = p->bytes / p->seconds / 1e9, gflops = p->operations / p->seconds / 1e9;
+    cria_text_printf(out, "%7lld %5lld  %-8s %9.1f %9.2f %9.1f %7.2f %5.0f%% %9.1f %5.0f%%\n", (long long)c->threads,
+                     (long long)c->batch, name, p->tokens / p->seconds, p->bytes / p->tokens / 1e6,
+                     p->operations / p->tokens / 1e6, gbps, 100 * share(gbps, c->rates.read_gbps), gflops,
+                     100 * share(gflops, c->peak_gflops));
+}
+
+static void profile_rows(const cria_bench_case *c, const cria_bench_phase *p, cria_text *out) {
+    double total = 0;
+    for (int k = 0; k < CRIA_KERNEL_COUNT; k++) total += p->operators[k].seconds;
+    for (int k = 0; k < CRIA_KERNEL_COUNT; k++) {
+        const cria_bench_operator *o = &p->operators[k];
+        if (o->seconds <= 0) continue;
+        cria_text_printf(out, "%15s%-10s %5.1f%%", "", cria_kernel_name((cria_kernel_id)k), 100 * o->seconds / total);
+        if (o->bytes > 0 || o->operations > 0) {
+            double gbps = o->bytes / o->seconds / 1e9, gflops = o->operations / o->seconds / 1e9;
+            cria_text_printf(out, " %28.2f %5.0f%% %9.1f %5.0f%%", gbps, 100 * share(gbps, c->rates.read_gbps), gflops,
+                             100 * share(gflops, c->peak_gflops));
+        }
+        cria_text_puts(out, "\n");
+    }
+}
+
+void cria_bench_print(const cria_command *command, const cria_bench_case *cases, size_t count, cria_text *out) {
+    if (command->options->json) {
+        print_json(command, cases, count, out);
+        return;
+    }
+    cria_text_puts(out, "threads batch  phase        tok/s  MB/token  MFLOP/tok   GB/s  share   GFLOP/s  share\n");
+    for (size_t i = 0; i < count; i++) {
+        table_row("prefill", &cases[i], &cases[i].prefill, out);
+        profile_rows(&cases[i], &cases[i].prefill, out);
+        table_row("decode", &cases[i], &cases[i].decode, out);
+        profile_rows(&cases[i], &cases[i].decode, out);
+        cria_text_printf(out, "%15slimits: read %.2f GB/s, multiply %.1f GFLOP/s\n", "", cases[i].rates.read_gbps,
+                         cases[i].peak_gflops);
+    }
+}
+
+void cria_bench_print_rates(bool json, const int64_t *threads, const cria_rates *rates, size_t count, cria_text *out) {
+    cria_text_puts(out, json ? "{\"calibration\":[" : "threads   read GB/s  f32 GFLOP/s  bf16 GFLOP/s  int8 GOP/s\n");
+    for (size_t i = 0; i < count; i++) {
+        const cria_rates *r = &rates[i];
+        if (json) {
+            cria_text_printf(out, "%s{\"threads\":%lld,", i ? "," : "", (long long)threads[i]);
+            json_rates(r, out);
+            cria_text_puts(out, "}");
+        } else {
+            cria_text_printf(out, "%7lld %11.2f %12.1f %13.1f %11.1f\n", (long long)threads[i], r->read_gbps,
+                             r->f32_gflops, r->bf16_gflops, r->i8_gops);
+        }
+    }
+    if (json) cria_text_puts(out, "]}\n");
+}
