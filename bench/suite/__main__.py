@@ -1,0 +1,178 @@
+"""Measures Cria beside other engines on this machine and writes docs/benchmarks.md: `./run bench --help`."""
+
+import argparse
+import json
+import os
+import sys
+import time
+
+import environments
+import measure
+import report
+import serving
+from places import CACHE, CRIA, MODELS, RESULTS, SMOLLM2
+from workloads import WORKLOADS, make
+
+QUICK_SECONDS = 270
+
+
+class Progress:
+    """One line per step: how much of the work is done, and how long the rest takes at the pace so far."""
+
+    def __init__(self, total):
+        self.total, self.done, self.start = max(total, 1), 0, time.monotonic()
+
+    def advance(self):
+        self.done += 1
+
+    def __call__(self, text):
+        passed = time.monotonic() - self.start
+        left = f", {passed / self.done * (self.total - self.done) / 60:.0f} min left" if self.done else ""
+        print(f"bench: [{100 * self.done // self.total:3d}%{left}] {text}", file=sys.stderr, flush=True)
+
+
+def parse():
+    quick = bool(os.environ.get("QUICK"))
+    names = sorted({workload.model for workload in WORKLOADS})
+    rivals = sorted({engine.rival for workload in WORKLOADS for engine in workload.engines} | {"vLLM", "llama-server"})
+    parser = argparse.ArgumentParser(
+        prog="./run bench", description="Measures Cria beside other engines: sets the rivals up by pip, makes the models, "
+        "runs everything interleaved with a calibration beside each sample, and writes docs/benchmarks.md.",
+        epilog="QUICK=1 takes fewer rounds of the small models, under 5 minutes once the environments exist. "
+        f"Environments and models are kept in {CACHE}; results in bench/results/ as JSON lines.")
+    parser.add_argument("--only", default="smollm2,opt-125m" if quick else ",".join(names), metavar="MODEL,...",
+                        help=f"models out of {', '.join(names)}, or MODEL:TYPE; default %(default)s")
+    parser.add_argument("--rivals", default="llama.cpp,ik_llama.cpp,CTranslate2" if quick else ",".join(rivals),
+                        metavar="NAME,...", help=f"engines out of {', '.join(rivals)}, or none; default %(default)s")
+    parser.add_argument("--cases", default="", metavar="TEXT,...", help="only cases whose name holds one of these: decode, "
+                        "prefill, 'batch 16'")
+    parser.add_argument("--threads", default="1,2", help="default %(default)s")
+    parser.add_argument("--rounds", type=int, default=2 if quick else 5, help="samples of each engine; default %(default)s")
+    parser.add_argument("--serving", action="store_true", help="measure serving over HTTP instead of the engines themselves")
+    parser.add_argument("--rates", default="inf,1,2,3", help="--serving: requests per second; default %(default)s")
+    parser.add_argument("--seconds", type=float, default=15 if quick else 30, help="--serving: length of each; default %(default)s")
+    parser.add_argument("--setup", action="store_true", help="only install the environments and make the models")
+    parser.add_argument("--report", action="store_true", help="only write the document again from the results there are")
+    parser.add_argument("--exclusive", metavar="COMMAND", help="run each round under this command, such as 'flock FILE', so "
+                        "that nothing else runs meanwhile")
+    parser.add_argument("--shared", metavar="COMMAND", help="the same around installing, making and opening models")
+    options = parser.parse_args()
+    options.only = {word for word in options.only.split(",") if word}
+    options.rivals = {word.lower() for word in options.rivals.split(",")}
+    options.cases = [word.strip() for word in options.cases.split(",") if word.strip()]
+    options.rates = [float(word) for word in options.rates.split(",")]
+    options.threads = [int(word) for word in options.threads.split(",")]
+    options.log, options.commit, options.machine = CACHE / "bench/rivals.log", measure.commit(), measure.machine()
+    options.quick = quick
+    unknown = {word.split(":")[0] for word in options.only} - set(names)
+    if unknown:
+        parser.error(f"--only: no model is called {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    return options
+
+
+def chosen(options):
+    """(workload, engines) with what cannot be installed left out, and the reasons."""
+    picked = [workload for workload in WORKLOADS
+              if workload.model in options.only or f"{workload.model}:{workload.type}" in options.only]
+    engines = {workload: [engine for engine in workload.engines if engine.rival.lower() in options.rivals]
+               for workload in picked}
+    return engines
+
+
+def set_up(engines, options, say):
+    """Installs and makes what the chosen engines need. What fails is said and left out; the rest goes on."""
+    with measure.hold(options.shared):
+        missing = {}
+        for name in sorted({engine.environment for row in engines.values() for engine in row}):
+            reason = environments.install(name, say)
+            if reason:
+                say(f"{name} cannot be installed: {reason}")
+                missing[name] = reason
+        for workload in list(engines):
+            engines[workload] = [engine for engine in engines[workload] if engine.environment not in missing]
+            for name in workload.make:
+                needed = not engines[workload] or "-ct2-" not in name and "-openvino-" not in name or any(
+                    name in engine.open["model"] for engine in engines[workload])
+                try:
+                    if needed:
+                        environments.install("transformers", say)
+                        make(name, say)
+                except RuntimeError as error:
+                    say(str(error))
+                    missing[name] = str(error)
+                    engines[workload] = [e for e in engines[workload] if name not in e.open["model"]]
+                    if name == workload.make[0]:
+                        del engines[workload]
+                        break
+        return missing
+
+
+def set_up_servers(options, say):
+    """The same for servers; measure_all leaves out those whose environment is not there."""
+    with measure.hold(options.shared):
+        for server in serving.wanted(options):
+            reason = environments.install(server.environment, say) if server.environment else None
+            if reason:
+                say(f"{server.environment} cannot be installed: {reason}")
+            elif server.make and not (MODELS / server.make).exists():
+                environments.install("transformers", say)
+                make(server.make, say)
+
+
+def measure_all(engines, options, say, write):
+    for workload, row in engines.items():
+        for threads in options.threads:
+            session = measure.Session(workload, row, threads, options, say, write)
+            try:
+                for number in range(options.rounds):
+                    for case in workload.cases:
+                        if options.cases and not any(word in case.name for word in options.cases):
+                            continue
+                        say(f"{workload.name}, {threads} thread(s): {case.name}, round {number + 1}")
+                        session.round(case, number)
+                        say.advance()
+                        if options.quick and time.monotonic() - say.start > QUICK_SECONDS:
+                            say("QUICK: the time is up; what has been measured is reported")
+                            return
+            finally:
+                session.close()
+
+
+def appender(name):
+    file = open(RESULTS / name, "a", encoding="utf-8")
+
+    def write(row):
+        file.write(json.dumps(row) + "\n")
+        file.flush()
+
+    return write
+
+
+def main():
+    options = parse()
+    if not CRIA.exists():
+        raise SystemExit("bench: build/cria is not there: ./run build")
+    if not SMOLLM2.exists():
+        raise SystemExit("bench: the default model is not there: ./run model")
+    options.log.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    engines = chosen(options)
+    say = Progress(len(serving.wanted(options)) * len(options.rates) * options.rounds if options.serving else
+                   sum(len(w.cases) for w in engines) * len(options.threads) * options.rounds)
+    if not options.report:
+        if options.serving:
+            set_up_servers(options, say)
+        else:
+            set_up(engines, options, say)
+        if options.setup:
+            return
+        say.start = time.monotonic()
+        if options.serving:
+            serving.measure_all(options, say, appender("serving.jsonl"))
+        else:
+            measure_all(engines, options, say, appender("speed.jsonl"))
+    report.write(say)
+
+
+if __name__ == "__main__":
+    main()
