@@ -10,7 +10,7 @@ OPT_VOCAB = 50272
 SUITE = RIVALS.parent / "suite"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Engine:
     """One way to run a model: `rival` is the name people know, `label` tells its settings apart."""
 
@@ -26,7 +26,7 @@ class Engine:
         return f"{self.rival} {self.label}".strip()
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Case:
     """`least`: what Cria must reach against the best rival, as a ratio, for 1 and 2 threads."""
 
@@ -41,7 +41,7 @@ class Case:
         return f"prefill {self.prompt}" if self.phase == "prefill" else f"decode, batch {self.batch}"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Workload:
     model: str  # the group that --only picks
     type: str
