@@ -30,6 +30,9 @@ static void open_socket(cria_server *server, struct MHD_Connection *connection, 
     server->sockets = socket;
     int one = 1;
     setsockopt(socket->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    /* The kernel would take megabytes off our hands for a client that does not read, and nobody would notice for long. */
+    int unsent = (int)server->config.stream_buffer_bytes;
+    setsockopt(socket->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
     /* MHD looks away from suspended connections: a client that leaves is noticed here. */
     struct epoll_event event = {.events = EPOLLRDHUP | EPOLLET, .data.ptr = socket};
     epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, socket->fd, &event);

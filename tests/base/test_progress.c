@@ -87,7 +87,7 @@ static void a_terminal_gets_one_line_drawn_over(void **state) {
     assert_string_equal(text + length - 4, "\033[K\n");
     int draws = 0;
     for (const char *p = text; (p = strchr(p, '\r')); p++) draws++;
-    assert_int_equal(draws, 2);
+    assert_in_range(draws, 2, 3); /* 3 where the machine itself took its time between the two */
     fclose(stream);
     close(master);
 }
