@@ -139,11 +139,10 @@ def measure_all(engines, options, say, write):
 
 
 def appender(name):
-    file = open(RESULTS / name, "a", encoding="utf-8")
-
     def write(row):
-        file.write(json.dumps(row) + "\n")
-        file.flush()
+        """Opened for each row: the file may be replaced meanwhile, as by a checkout."""
+        with open(RESULTS / name, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
 
     return write
 
