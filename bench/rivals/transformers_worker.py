@@ -23,8 +23,7 @@ class Engine:
         positions = torch.arange(past, past + ids.shape[1])
         inputs = {"input_ids": ids, "past_key_values": cache, "use_cache": True, "logits_to_keep": 1}
         if self.compiled:
-            inputs["cache_position"] = positions
-            inputs["attention_mask"] = torch.ones((ids.shape[0], past + ids.shape[1]), dtype=torch.long)
+            inputs["cache_position"], inputs["position_ids"] = positions, positions[None].expand(ids.shape[0], -1)
         return self.forward(**inputs).logits[:, -1].argmax(dim=-1, keepdim=True)
 
     def cache(self, length):
