@@ -65,6 +65,8 @@ const char *cria_status_name(cria_status status) {
         return "full";
     case CRIA_ERR_CLOSED:
         return "closed";
+    case CRIA_ERR_INFEASIBLE:
+        return "infeasible";
     case CRIA_ERR_INTERNAL:
         return "internal";
     }

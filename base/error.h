@@ -17,6 +17,7 @@ typedef enum {
     CRIA_ERR_MEMORY,      /* an allocation failed or would pass a stated limit */
     CRIA_ERR_FULL,        /* a bounded queue or pool has no room now; trying later may work: HTTP 429 */
     CRIA_ERR_CLOSED,      /* the object is shutting down or was cancelled: HTTP 503 */
+    CRIA_ERR_INFEASIBLE,  /* well-formed, but nothing satisfies what was asked; the message says what cannot be met */
     CRIA_ERR_INTERNAL     /* a broken invariant that was noticed in time */
 } cria_status;
 
