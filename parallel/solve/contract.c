@@ -245,7 +245,7 @@ static cria_status build(forest *f, cria_model *to, cria_arena *stage_arena, con
     if (status != CRIA_OK) return status;
     int n = f->from->nodes, most = 0, count = 0;
     int32_t **map, *sel;
-    int *into;
+    int *into, *sizes;
     joined *order;
     cria_stage *stage;
     for (int v = 0; v < n; v++)
@@ -253,6 +253,7 @@ static cria_status build(forest *f, cria_model *to, cria_arena *stage_arena, con
     CRIA_MODEL_NEW(f->scratch, sel, most);
     CRIA_MODEL_NEW(stage_arena, map, n);
     CRIA_MODEL_NEW(stage_arena, into, n);
+    CRIA_MODEL_NEW(stage_arena, sizes, to->nodes);
     CRIA_MODEL_NEW(stage_arena, stage, 1);
     CRIA_MODEL_NEW(to->arena, to->node, to->nodes);
     for (int v = 0; v < n; v++) {
@@ -277,7 +278,8 @@ static cria_status build(forest *f, cria_model *to, cria_arena *stage_arena, con
     }
     status = build_edges(f, map, to, order, count);
     if (status != CRIA_OK) return status;
-    *stage = (cria_stage){*stages, n, into, map, f->change->eliminated, f->change->elimination};
+    for (int v = 0; v < to->nodes; v++) sizes[v] = to->node[v].strategies;
+    *stage = (cria_stage){*stages, n, into, map, sizes, f->change->eliminated, f->change->elimination};
     *stages = stage;
     return link_edges(to);
 }

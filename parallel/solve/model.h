@@ -59,6 +59,7 @@ struct cria_stage {
     /* A contraction: node v of the model before takes table[v][strategy of node into[v]]; into[v] < 0: see eliminated. */
     const int *into;
     int32_t *const *table;
+    const int *sizes; /* strategies of the nodes of the model after */
     /* Eliminated nodes, in order: node[k]'s best strategy for those of its neighbours, all numbered as before. */
     int eliminated;
     const struct cria_elimination *elimination;
@@ -72,9 +73,8 @@ typedef struct cria_elimination {
 typedef struct {
     cria_model model;
     const cria_stage *stages;
-    cria_arena *arena;       /* of the stages */
-    const int *slice_time;   /* not used outside of model.c */
-    char infeasible[160];    /* why there is no answer, where reduce returned CRIA_ERR_INFEASIBLE */
+    cria_arena *arena; /* of the stages */
+    char infeasible[160]; /* why there is no answer, where reduce returned CRIA_ERR_INFEASIBLE */
 } cria_reduction;
 
 /* The problem as a model, with times compressed to maximal live sets. */
@@ -82,10 +82,16 @@ cria_status cria_model_create(const cria_problem *problem, cria_arena *arena, cr
 
 /* Reduces. On CRIA_ERR_INFEASIBLE there is no assignment. */
 cria_status cria_reduce(const cria_problem *problem, cria_reduction *out);
+/* Reduces further with only the strategies keep[first[v] + i] of every node of the model; first[v]: the sum of the
+ * strategies before it. */
+cria_status cria_reduction_restrict(cria_reduction *reduction, const bool *keep);
 void cria_reduction_deinit(cria_reduction *reduction);
 
 /* strategy[model.nodes] to problem_strategy[nodes of the problem]. */
 cria_status cria_reduction_expand(const cria_reduction *reduction, const int32_t *strategy, int32_t *problem_strategy);
+
+/* The other way; false where the reductions have dropped what it takes (there is an answer as good without it). */
+bool cria_reduction_project(const cria_reduction *reduction, const int32_t *problem_strategy, int32_t *strategy);
 
 /* Contraction of `from` (contract.c): parent[v] < 0 keeps node v, otherwise node v follows table[v][strategy of parent[v]]
  * (-1: none); keep[v][i] says which strategies remain; dead[v]: it was eliminated. Makes the model `to` and a stage. */

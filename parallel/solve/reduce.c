@@ -69,7 +69,7 @@ static cria_status drop_impossible(round_state *r) {
     for (int v = 0; v < m->nodes; v++) {
         const cria_model_node *node = &m->node[v];
         for (int i = 0; i < node->strategies; i++)
-            if (node->cost[i] >= CRIA_MODEL_FORBIDDEN) drop(r, v, i);
+            if (r->change.keep[v][i] && node->cost[i] >= CRIA_MODEL_FORBIDDEN) drop(r, v, i);
         for (int k = 0; k < node->segments; k++) {
             int64_t room = INT64_MAX;
             for (int t = node->segment[k].begin; t < node->segment[k].end; t++)
@@ -288,11 +288,14 @@ static cria_status eliminate_small(round_state *r, cria_arena *stage_arena) {
     return CRIA_OK;
 }
 
-/* One round; `hard`: dominance and elimination too. */
-static cria_status reduce_round(cria_reduction *out, bool hard, bool *changed) {
+/* One round; `hard`: dominance and elimination too; `keep`: see cria_reduction_restrict, or NULL. */
+static cria_status reduce_round(cria_reduction *out, bool hard, const bool *keep, bool *changed) {
     round_state r;
     cria_model *m = &out->model, next;
     cria_status status = begin_round(&r, m, out->infeasible);
+    for (int v = 0; keep && status == CRIA_OK && v < m->nodes; keep += m->node[v++].strategies)
+        for (int i = 0; i < m->node[v].strategies; i++)
+            if (!keep[i]) drop(&r, v, i);
     if (status == CRIA_OK) status = drop_impossible(&r);
     bool *forbids = status == CRIA_OK ? cria_arena_alloc_array(r.arena, (size_t)m->edges + 1, sizeof *forbids) : NULL;
     if (status == CRIA_OK && !forbids) status = CRIA_ERR_MEMORY;
@@ -324,6 +327,18 @@ static void settle_constant(cria_model *m) {
     }
 }
 
+static cria_status reduce_all(cria_reduction *out, const bool *keep) {
+    cria_status status = CRIA_OK;
+    bool changed = true;
+    for (bool hard = false; status == CRIA_OK && (changed || !hard);) {
+        if (!changed) hard = true;
+        status = reduce_round(out, hard, keep, &changed);
+        keep = NULL;
+    }
+    if (status == CRIA_OK) settle_constant(&out->model);
+    return status;
+}
+
 cria_status cria_reduce(const cria_problem *problem, cria_reduction *out) {
     *out = (cria_reduction){.arena = cria_arena_create(1 << 16, 0)};
     cria_arena *first = cria_arena_create(1 << 16, 0);
@@ -335,14 +350,13 @@ cria_status cria_reduce(const cria_problem *problem, cria_reduction *out) {
     snprintf(out->infeasible, sizeof out->infeasible, "every assignment takes something that is forbidden");
     cria_status status = cria_model_create(problem, first, &out->model);
     out->model.arena = first;
-    bool changed = true;
-    for (bool hard = false; status == CRIA_OK && (changed || !hard);) {
-        if (!changed) hard = true;
-        status = reduce_round(out, hard, &changed);
-    }
-    if (status == CRIA_OK) settle_constant(&out->model);
+    if (status == CRIA_OK) status = reduce_all(out, NULL);
     if (status == CRIA_ERR_MEMORY) cria_reduction_deinit(out);
     return status;
+}
+
+cria_status cria_reduction_restrict(cria_reduction *reduction, const bool *keep) {
+    return reduce_all(reduction, keep);
 }
 
 void cria_reduction_deinit(cria_reduction *reduction) {
@@ -380,4 +394,40 @@ cria_status cria_reduction_expand(const cria_reduction *reduction, const int32_t
     free(after);
     free(before);
     return CRIA_OK;
+}
+
+bool cria_reduction_project(const cria_reduction *reduction, const int32_t *problem_strategy, int32_t *strategy) {
+    int stages = 0, most = reduction->model.nodes;
+    for (const cria_stage *s = reduction->stages; s; s = s->before) {
+        stages++;
+        if (s->nodes > most) most = s->nodes;
+    }
+    const cria_stage **order = malloc(((size_t)stages + 1) * sizeof *order);
+    int32_t *from = malloc(((size_t)most + 1) * sizeof *from), *to = malloc(((size_t)most + 1) * sizeof *to);
+    bool good = order && from && to;
+    int k = stages;
+    for (const cria_stage *s = reduction->stages; s && good; s = s->before) order[--k] = s;
+    for (k = 0; k < stages && good; k++) {
+        const cria_stage *s = order[k];
+        int next = k + 1 < stages ? order[k + 1]->nodes : reduction->model.nodes;
+        if (k == 0) memcpy(from, problem_strategy, (size_t)s->nodes * sizeof *from);
+        memset(to, -1, ((size_t)next + 1) * sizeof *to);
+        for (int v = 0; v < s->nodes && good; v++) {
+            if (s->into[v] < 0) continue;
+            int n = s->sizes[s->into[v]], i = to[s->into[v]] < 0 ? 0 : to[s->into[v]];
+            while (i < n && s->table[v][i] != from[v]) i++;
+            /* members of one node may narrow it step by step: the first strategy that suits them so far, checked below */
+            good = i < n;
+            to[s->into[v]] = i;
+        }
+        for (int v = 0; v < s->nodes && good; v++) good = s->into[v] < 0 || s->table[v][to[s->into[v]]] == from[v];
+        int32_t *swap = from;
+        from = to;
+        to = swap;
+    }
+    if (good && stages) memcpy(strategy, from, (size_t)reduction->model.nodes * sizeof *from);
+    free(order);
+    free(from);
+    free(to);
+    return good && stages > 0;
 }
