@@ -13,7 +13,7 @@
 typedef struct {
     const char *name, *summary;
     unsigned bit;
-    enum { MODEL_RESOLVED, MODEL_OPTIONAL, MODEL_NONE } model;
+    enum { MODEL_RESOLVED, MODEL_OPTIONAL, MODEL_NONE, MODEL_INSTANCE } model;
     cria_status (*run)(const cria_command *command, cria_error *err);
 } command_row;
 
@@ -30,6 +30,8 @@ static const command_row commands[] = {
      MODEL_OPTIONAL, cria_command_plan},
     {"profile", "measure this machine's kernels and links for cria plan --cluster", CRIA_COMMAND_PROFILE, MODEL_NONE,
      cria_command_profile},
+    {"solve", "solve an instance of the contest on intra-operator parallelism", CRIA_COMMAND_SOLVE, MODEL_INSTANCE,
+     cria_command_solve},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
@@ -43,6 +45,11 @@ static int print_help(const command_row *row) {
     cria_text_init(&out);
     if (row && row->model == MODEL_NONE) {
         cria_text_printf(&out, "usage: cria %s [options]\n\n%s\n\noptions:\n", row->name, row->summary);
+        cria_options_help(cria_option_table, cria_option_count, row->bit, &out);
+    } else if (row && row->model == MODEL_INSTANCE) {
+        cria_text_printf(
+            &out, "usage: cria %s INSTANCE [options]\n\n%s\n\nINSTANCE is a .json or .json.gz file.\n\noptions:\n",
+            row->name, row->summary);
         cria_options_help(cria_option_table, cria_option_count, row->bit, &out);
     } else if (row) {
         cria_text_printf(&out,
@@ -72,6 +79,7 @@ static int print_markdown(void) {
         cria_text_printf(&out, "\n## cria %s%s\n\n", commands[i].name,
                          commands[i].model == MODEL_NONE       ? ""
                          : commands[i].model == MODEL_OPTIONAL ? " [MODEL]"
+                         : commands[i].model == MODEL_INSTANCE ? " INSTANCE"
                                                                : " MODEL");
         cria_options_markdown(cria_option_table, cria_option_count, commands[i].bit, &out);
     }
@@ -119,12 +127,14 @@ static cria_status run(const command_row *row, int argc, char **argv, cria_error
                          row->name);
     if (positional && row->model == MODEL_NONE)
         return cria_fail(err, CRIA_ERR_ARGUMENT, "cria %s takes no MODEL, but got \"%s\"", row->name, model);
+    if (positional == 0 && row->model == MODEL_INSTANCE)
+        return cria_fail(err, CRIA_ERR_ARGUMENT, "give an INSTANCE: cria %s INSTANCE --out FILE", row->name);
     char path[4096];
     cria_model_places places = {.home = getenv("HOME"),
                                 .xdg_cache_home = getenv("XDG_CACHE_HOME"),
                                 .hf_home = getenv("HF_HOME"),
                                 .hf_hub_cache = getenv("HF_HUB_CACHE")};
-    if (model && row->model == MODEL_OPTIONAL && is_config(model))
+    if (model && (row->model == MODEL_INSTANCE || (row->model == MODEL_OPTIONAL && is_config(model))))
         snprintf(path, sizeof path, "%s", model);
     else if (model)
         CRIA_TRY(cria_model_resolve(model, &places, path, sizeof path, err));

@@ -9,6 +9,7 @@
 #define INSPECT CRIA_COMMAND_INSPECT
 #define PLAN CRIA_COMMAND_PLAN
 #define PROFILE CRIA_COMMAND_PROFILE
+#define SOLVE CRIA_COMMAND_SOLVE
 #define RUNS CRIA_COMMAND_RUNS
 
 const cria_option cria_option_table[] = {
@@ -17,7 +18,7 @@ const cria_option cria_option_table[] = {
     {"kv-cache-dtype", CRIA_OPTION_CHOICE, AT(kv_cache_dtype), "auto", 0, 0, "auto|f32|bf16", "TYPE",
      "type of the KV cache; auto is f32 for f32 weights and bf16 otherwise", RUNS},
     {"threads", CRIA_OPTION_INT, AT(threads), "0", 0, 256, NULL, "N", "worker threads; 0 takes every CPU it may run on",
-     SERVE | GENERATE | INSPECT | PLAN | PROFILE},
+     SERVE | GENERATE | INSPECT | PLAN | PROFILE | SOLVE},
     {"isa", CRIA_OPTION_CHOICE, AT(isa), "auto", 0, 0, "auto|ref|avx2|avx512|avx512vnni|avx512bf16", "NAME",
      "the widest instruction set to use", RUNS},
     {"max-model-len", CRIA_OPTION_INT, AT(max_model_len), "0", 0, 16777216, NULL, "N",
@@ -36,7 +37,7 @@ const cria_option cria_option_table[] = {
      "keep the KV blocks of prompts and share them between requests", SERVE | GENERATE},
     {"log-level", CRIA_OPTION_CHOICE, AT(log_level), "info", 0, 0, "debug|info|warning|error|off", "LEVEL",
      "what is written to standard error", RUNS},
-    {"quiet", CRIA_OPTION_FLAG, AT(quiet), NULL, 0, 0, NULL, NULL, "no progress bars", RUNS},
+    {"quiet", CRIA_OPTION_FLAG, AT(quiet), NULL, 0, 0, NULL, NULL, "no progress bars", RUNS | SOLVE},
     {"host", CRIA_OPTION_STRING, AT(host), "127.0.0.1", 0, 0, NULL, "ADDRESS", "address to listen on", SERVE},
     {"port", CRIA_OPTION_INT, AT(port), "8000", 0, 65535, NULL, "N", "port to listen on; 0 lets the system choose",
      SERVE},
@@ -67,7 +68,7 @@ const cria_option cria_option_table[] = {
     {"min-p", CRIA_OPTION_DOUBLE, AT(min_p), "0", 0, 1, NULL, "P",
      "keep tokens at least this likely relative to the likeliest", GENERATE},
     {"repetition-penalty", CRIA_OPTION_DOUBLE, AT(repetition_penalty), "1", 0.01, 100, NULL, "P", "1 is off", GENERATE},
-    {"seed", CRIA_OPTION_INT, AT(seed), "0", 0, 9e15, NULL, "N", "seed of the random numbers", GENERATE},
+    {"seed", CRIA_OPTION_INT, AT(seed), "0", 0, 9e15, NULL, "N", "seed of the random numbers", GENERATE | SOLVE},
     {"logprobs", CRIA_OPTION_INT, AT(logprobs), "-1", -1, 1024, NULL, "N",
      "top log-probabilities per token in --json; -1 is none", GENERATE},
     {"stop", CRIA_OPTION_STRING, AT(stop), NULL, 0, 0, NULL, "TEXT", "stop before this text", GENERATE},
@@ -132,6 +133,11 @@ const cria_option cria_option_table[] = {
      "check a plan file, for MODEL where one is given", PLAN},
     {"published", CRIA_OPTION_FLAG, AT(published), NULL, 0, 0, NULL, NULL,
      "compare the model's predictions with the published GPT measurements", PLAN},
+    {"time", CRIA_OPTION_DOUBLE, AT(solve_seconds), "0", 0, 1e6, NULL, "SECONDS",
+     "stop within it, reading included, with the best so far; 0 goes on until proven optimal", SOLVE},
+    {"iterations", CRIA_OPTION_INT, AT(iterations), "0", 0, 1e15, NULL, "N",
+     "rounds of search; without --time the answer then depends only on seed and threads; 0 is no limit", SOLVE},
+    {"out", CRIA_OPTION_STRING, AT(out), NULL, 0, 0, NULL, "FILE", "write the chosen strategies as a JSON list", SOLVE},
     {"program", CRIA_OPTION_FLAG, AT(program), NULL, 0, 0, NULL, NULL, "print the lowered program too", INSPECT},
 };
 const size_t cria_option_count = sizeof cria_option_table / sizeof *cria_option_table;

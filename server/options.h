@@ -16,6 +16,7 @@ enum {
     CRIA_COMMAND_INSPECT = 16,
     CRIA_COMMAND_PLAN = 32,
     CRIA_COMMAND_PROFILE = 64,
+    CRIA_COMMAND_SOLVE = 128,
     CRIA_COMMAND_RUNS = CRIA_COMMAND_SERVE | CRIA_COMMAND_GENERATE | CRIA_COMMAND_BENCH | CRIA_COMMAND_INSPECT
 };
 
@@ -49,6 +50,8 @@ typedef struct {
     int64_t batch_axis;
     bool forbid_all_gather, forbid_all_to_all, reduce_scatter, data_parallel;
     double solve_seconds;
+    /* solve */
+    int64_t iterations;
 } cria_main_options;
 
 /* The most entries of a row's top list: --max-logprobs, and at least what Alpa's /logprobs may ask for. */

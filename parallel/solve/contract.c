@@ -42,7 +42,8 @@ static int select_strategies(const forest *f, int root, int32_t *sel) {
     int count = 0;
     for (int i = 0; i < f->from->node[root].strategies; i++) {
         bool good = true;
-        for (int m = f->first_member[root]; m >= 0 && good; m = f->next_member[m]) good = kept(f, m, follow(f->to[m], i));
+        for (int m = f->first_member[root]; m >= 0 && good; m = f->next_member[m])
+            good = kept(f, m, follow(f->to[m], i));
         if (good) sel[count++] = i;
     }
     return count;
@@ -108,8 +109,7 @@ static cria_status sweep_segments(const forest *f, int root, int32_t *const *map
         }
     if (status == CRIA_OK) qsort(order, (size_t)count, sizeof *order, compare_turns);
     for (int k = 0; k < count && status == CRIA_OK; k++) {
-        if (k > 0 && order[k].at > order[k - 1].at)
-            status = put_segment(to, node, order[k - 1].at, order[k].at, now);
+        if (k > 0 && order[k].at > order[k - 1].at) status = put_segment(to, node, order[k - 1].at, order[k].at, now);
         int m = order[k].member, s = order[k].segment;
         const int64_t *usage = f->from->node[m].segment[s < 0 ? ~s : s].usage;
         for (int i = 0; i < node->strategies; i++) now[i] += s < 0 ? -usage[map[m][i]] : usage[map[m][i]];
@@ -235,8 +235,7 @@ static cria_status find_forest(forest *f, cria_model *to) {
         f->next_member[v] = f->first_member[f->root[v]];
         f->first_member[f->root[v]] = v;
     }
-    for (int v = 0; v < n; v++)
-        f->number[v] = f->root[v] == v && !f->change->dead[v] ? to->nodes++ : -1;
+    for (int v = 0; v < n; v++) f->number[v] = f->root[v] == v && !f->change->dead[v] ? to->nodes++ : -1;
     return CRIA_OK;
 }
 
@@ -287,8 +286,8 @@ static cria_status build(forest *f, cria_model *to, cria_arena *stage_arena, con
 cria_status cria_contract(const cria_model *from, const cria_change *change, cria_model *to, cria_arena *stage_arena,
                           const cria_stage **stages) {
     forest f = {.from = from, .change = change, .scratch = cria_arena_create(1 << 16, 0)};
-    *to = (cria_model){.slices = from->slices, .constant = from->constant,
-                       .arena = cria_arena_create((size_t)1 << 16, 0)};
+    *to = (cria_model){
+        .slices = from->slices, .constant = from->constant, .arena = cria_arena_create((size_t)1 << 16, 0)};
     cria_status status = f.scratch && to->arena ? CRIA_OK : CRIA_ERR_MEMORY;
     if (status == CRIA_OK) {
         to->room = cria_arena_alloc_array(to->arena, (size_t)to->slices + 1, sizeof *to->room);

@@ -99,8 +99,8 @@ static int choose(const cria_dual *d, int v, double *value) {
     memcpy(value, d->unary + net->at[v], (size_t)n * sizeof *value);
     for (int h = net->half_at[v]; h < net->half_at[v + 1]; h++) {
         const cria_net_half *half = &net->half[h];
-        const double *add = half->other < v ? half->cost + (size_t)d->x[half->other] * (size_t)n
-                                            : d->to_a + d->message_a[half->edge];
+        const double *add =
+            half->other < v ? half->cost + (size_t)d->x[half->other] * (size_t)n : d->to_a + d->message_a[half->edge];
         for (int i = 0; i < n; i++) value[i] += add[i];
     }
     for (int i = 1; i < n; i++)

@@ -8,10 +8,10 @@
  * prefix adds its edges to the nodes to come, whose least then bounds them. */
 typedef struct {
     const cria_net *net;
-    double *open;   /* [at[nodes]]: what is left of a strategy's cost given the assigned nodes */
-    double **edge;  /* [edges][n of a][n of b] */
-    double *least;  /* [nodes]: least of open */
-    double *saved;  /* stack of open and least */
+    double *open;  /* [at[nodes]]: what is left of a strategy's cost given the assigned nodes */
+    double **edge; /* [edges][n of a][n of b] */
+    double *least; /* [nodes]: least of open */
+    double *saved; /* stack of open and least */
     size_t saved_used, saved_room;
     int *order, *position; /* order[depth..): unassigned nodes */
     int32_t *x, *best_x;
@@ -51,7 +51,8 @@ static cria_status reparametrise(const cria_dual *d, cria_arena *arena, tree *t)
             CRIA_MODEL_NEW(arena, t->edge[e], na * nb);
             for (int i = 0; i < na; i++)
                 for (int j = 0; j < nb; j++) {
-                    double c = net->edge[e].ab[i * nb + j] + share * d->belief[net->at[v] + (size_t)j] - to_b[j] - to_a[i];
+                    double c =
+                        net->edge[e].ab[i * nb + j] + share * d->belief[net->at[v] + (size_t)j] - to_b[j] - to_a[i];
                     t->edge[e][i * nb + j] = c;
                     if (c < least) least = c;
                 }
@@ -111,8 +112,7 @@ static void place(tree *t, level *l, int i) {
         memcpy(t->saved + t->saved_used, open, (size_t)n * sizeof *open);
         t->saved_used += (size_t)n;
         t->saved[t->saved_used++] = t->least[w];
-        for (int k = 0; k < n; k++)
-            open[k] += w > v ? t->edge[e][i * n + k] : t->edge[e][k * net->n[v] + i];
+        for (int k = 0; k < n; k++) open[k] += w > v ? t->edge[e][i * n + k] : t->edge[e][k * net->n[v] + i];
         double least = least_of(open, n);
         t->sum += least - t->least[w];
         t->least[w] = least;
@@ -196,7 +196,8 @@ static void run(tree *t, level *levels, bool *tried) {
 static cria_status prepare(const cria_dual *d, cria_arena *arena, tree *t, level **levels, bool **tried) {
     const cria_net *net = d->net;
     size_t room = 1;
-    for (int v = 0; v < net->nodes; v++) room += ((size_t)net->n[v] + 1) * (size_t)(net->half_at[v + 1] - net->half_at[v]);
+    for (int v = 0; v < net->nodes; v++)
+        room += ((size_t)net->n[v] + 1) * (size_t)(net->half_at[v + 1] - net->half_at[v]);
     CRIA_MODEL_NEW(arena, t->open, net->at[net->nodes]);
     CRIA_MODEL_NEW(arena, t->edge, net->edges);
     CRIA_MODEL_NEW(arena, t->least, net->nodes);
@@ -217,8 +218,8 @@ static cria_status prepare(const cria_dual *d, cria_arena *arena, tree *t, level
     return CRIA_OK;
 }
 
-cria_status cria_exact_search(const cria_dual *d, double *best, int32_t *x, int64_t most_steps,
-                              const cria_until *until, bool *found, bool *complete) {
+cria_status cria_exact_search(const cria_dual *d, double *best, int32_t *x, int64_t most_steps, const cria_until *until,
+                              bool *found, bool *complete) {
     cria_arena *arena = cria_arena_create((size_t)1 << 16, 0);
     if (!arena) return CRIA_ERR_MEMORY;
     tree t = {.net = d->net,

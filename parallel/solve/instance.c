@@ -407,7 +407,8 @@ static cria_status open_reader(reader *in, const uint8_t *bytes, size_t size) {
         if (size) in->end = bytes + size;
         return CRIA_OK;
     }
-    if (size > UINT_MAX) return cria_fail(in->err, CRIA_ERR_UNSUPPORTED, "compressed data of %zu bytes is too long", size);
+    if (size > UINT_MAX)
+        return cria_fail(in->err, CRIA_ERR_UNSUPPORTED, "compressed data of %zu bytes is too long", size);
     in->zip.next_in = (Bytef *)(uintptr_t)bytes;
     in->zip.avail_in = (uInt)size;
     in->chunk = malloc(CHUNK);

@@ -9,8 +9,8 @@
 
 /* bytes[0..size): {"problem": {"nodes": {"intervals", "costs", "usages"}, "edges": {"nodes", "costs"}, "usage_limit"}},
  * plain or gzip-compressed; keys in any order, unknown ones are skipped. Read as a stream: beside the problem, it needs
- * as much memory as the numbers take, not the text. CRIA_ERR_FORMAT names the node or edge, or the byte; CRIA_ERR_ARGUMENT
- * is a number out of range. Any thread. */
+ * as much memory as the numbers take, not the text. CRIA_ERR_FORMAT names the node or edge, or the byte;
+ * CRIA_ERR_ARGUMENT is a number out of range. Any thread. */
 cria_status cria_instance_read(const uint8_t *bytes, size_t size, cria_problem **out, cria_error *err);
 
 /* Maps the file and reads it; messages begin with its path. */

@@ -81,7 +81,8 @@ cria_status cria_model_create(const cria_problem *problem, cria_arena *arena, cr
     }
     CRIA_MODEL_NEW(arena, out->edge, out->edges);
     for (int e = 0; e < out->edges; e++)
-        out->edge[e] = (cria_model_edge){problem->edge[e].a, problem->edge[e].b, problem->values + problem->edge[e].cost};
+        out->edge[e] =
+            (cria_model_edge){problem->edge[e].a, problem->edge[e].b, problem->values + problem->edge[e].cost};
     return CRIA_OK;
 }
 

@@ -56,7 +56,8 @@ typedef struct cria_stage cria_stage;
 struct cria_stage {
     const cria_stage *before; /* the stage that was done earlier */
     int nodes;                /* of the model before */
-    /* A contraction: node v of the model before takes table[v][strategy of node into[v]]; into[v] < 0: see eliminated. */
+    /* A contraction: node v of the model before takes table[v][strategy of node into[v]]; into[v] < 0: see eliminated.
+     */
     const int *into;
     int32_t *const *table;
     const int *sizes; /* strategies of the nodes of the model after */
@@ -73,7 +74,7 @@ typedef struct cria_elimination {
 typedef struct {
     cria_model model;
     const cria_stage *stages;
-    cria_arena *arena; /* of the stages */
+    cria_arena *arena;    /* of the stages */
     char infeasible[160]; /* why there is no answer, where reduce returned CRIA_ERR_INFEASIBLE */
 } cria_reduction;
 
@@ -93,7 +94,8 @@ cria_status cria_reduction_expand(const cria_reduction *reduction, const int32_t
 /* The other way; false where the reductions have dropped what it takes (there is an answer as good without it). */
 bool cria_reduction_project(const cria_reduction *reduction, const int32_t *problem_strategy, int32_t *strategy);
 
-/* Contraction of `from` (contract.c): parent[v] < 0 keeps node v, otherwise node v follows table[v][strategy of parent[v]]
+/* Contraction of `from` (contract.c): parent[v] < 0 keeps node v, otherwise node v follows table[v][strategy of
+ * parent[v]]
  * (-1: none); keep[v][i] says which strategies remain; dead[v]: it was eliminated. Makes the model `to` and a stage. */
 typedef struct {
     int *parent;

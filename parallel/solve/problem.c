@@ -225,9 +225,8 @@ cria_status cria_problem_cost(const cria_problem *problem, const int32_t *strate
         size_t at = (size_t)strategy[row->a] * (size_t)problem->node[row->b].strategies + (size_t)strategy[row->b];
         int64_t value = problem->values[row->cost + at];
         if (value >= CRIA_COST_FORBIDDEN)
-            return cria_fail(err, CRIA_ERR_INFEASIBLE,
-                             "edge %d: strategy %d of node %d forbids strategy %d of node %d", e, strategy[row->a],
-                             row->a, strategy[row->b], row->b);
+            return cria_fail(err, CRIA_ERR_INFEASIBLE, "edge %d: strategy %d of node %d forbids strategy %d of node %d",
+                             e, strategy[row->a], row->a, strategy[row->b], row->b);
         total += value;
     }
     CRIA_TRY(find_peak(problem, strategy, peak, &when, err));

@@ -249,8 +249,7 @@ static cria_status eliminate(round_state *r, int u, int ea, int eb, cria_arena *
     if (a < 0) m->constant += cost[0];
     if (a >= 0 && b < 0)
         for (int i = 0; i < na; i++)
-            m->node[a].cost[i] =
-                cost[i] >= CRIA_MODEL_FORBIDDEN ? CRIA_MODEL_FORBIDDEN : m->node[a].cost[i] + cost[i];
+            m->node[a].cost[i] = cost[i] >= CRIA_MODEL_FORBIDDEN ? CRIA_MODEL_FORBIDDEN : m->node[a].cost[i] + cost[i];
     if (b >= 0) m->edge[m->edges++] = (cria_model_edge){a, b, cost};
     r->change.dead[u] = true;
     r->change.elimination[r->change.eliminated++] = (cria_elimination){u, a, b, nb, best};
@@ -281,8 +280,8 @@ static cria_status eliminate_small(round_state *r, cria_arena *stage_arena) {
         }
         if (!free_neighbours || work > MOST_WORK) continue;
         for (int x = 0; x < node->edges; x++) touched[other_end(m, node->edge[x], u)] = true;
-        cria_status status = eliminate(r, u, node->edges > 0 ? node->edge[0] : -1,
-                                       node->edges > 1 ? node->edge[1] : -1, stage_arena);
+        cria_status status =
+            eliminate(r, u, node->edges > 0 ? node->edge[0] : -1, node->edges > 1 ? node->edge[1] : -1, stage_arena);
         if (status != CRIA_OK) return status;
     }
     return CRIA_OK;
@@ -416,7 +415,8 @@ bool cria_reduction_project(const cria_reduction *reduction, const int32_t *prob
             if (s->into[v] < 0) continue;
             int n = s->sizes[s->into[v]], i = to[s->into[v]] < 0 ? 0 : to[s->into[v]];
             while (i < n && s->table[v][i] != from[v]) i++;
-            /* members of one node may narrow it step by step: the first strategy that suits them so far, checked below */
+            /* members of one node may narrow it step by step: the first strategy that suits them so far, checked below
+             */
             good = i < n;
             to[s->into[v]] = i;
         }

@@ -202,7 +202,8 @@ static void move_with_followers(cria_search *s, int v, int j, double temperature
     const cria_net *net = s->net;
     int degree = net->half_at[v + 1] - net->half_at[v], moved = 0;
     if (degree > MOST_FOLLOWERS || !fits(s, v, j)) return;
-    double before = s->cost, prices = weight * (s->priced[net->at[v] + (size_t)j] - s->priced[net->at[v] + (size_t)s->x[v]]);
+    double before = s->cost,
+           prices = weight * (s->priced[net->at[v] + (size_t)j] - s->priced[net->at[v] + (size_t)s->x[v]]);
     s->undo_node[moved] = v;
     s->undo_strategy[moved++] = s->x[v];
     move(s, v, j);

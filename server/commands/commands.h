@@ -26,6 +26,8 @@ cria_status cria_command_plan(const cria_command *command, cria_error *err);
 /* `cria plan --net NET --mesh AxB`: the intra-operator pass alone. */
 cria_status cria_command_plan_net(const cria_command *command, cria_error *err);
 cria_status cria_command_profile(const cria_command *command, cria_error *err);
+/* `command->model` is the instance file. */
+cria_status cria_command_solve(const cria_command *command, cria_error *err);
 
 /* Parses "1,2,3" into ids[0..*count), at most `max`; the option's name goes into the message. */
 cria_status cria_parse_list(const char *option, const char *text, int64_t *values, size_t max, size_t *count,

@@ -1,7 +1,7 @@
 /* cria solve: the planner's solver on an instance in the format of the ASPLOS/EuroSys 2025 contest. */
+#include "parallel/solve/solve.h"
 #include "base/clock.h"
 #include "parallel/solve/instance.h"
-#include "parallel/solve/solve.h"
 #include "server/commands/commands.h"
 
 #include <errno.h>
@@ -64,7 +64,10 @@ cria_status cria_command_solve(const cria_command *command, cria_error *err) {
     listener l = {.parsed = cria_seconds_between(start, cria_clock_ns()), .quiet = options->quiet};
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     cria_solve_options how = {.iterations = options->iterations,
-                              .threads = options->threads ? (int)options->threads : cpus > 8 ? 8 : cpus < 1 ? 1 : (int)cpus,
+                              .threads = options->threads ? (int)options->threads
+                                         : cpus > 8       ? 8
+                                         : cpus < 1       ? 1
+                                                          : (int)cpus,
                               .seed = (uint64_t)options->seed,
                               .stop = &interrupted,
                               .improved = print_improvement,
