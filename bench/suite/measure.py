@@ -13,6 +13,7 @@ from places import CRIA, RIVALS, ROOT, plain_environment
 from workloads import cria_command
 
 OPEN_SECONDS, SAMPLE_SECONDS = 300, 110
+REST_SECONDS = 0.5  # between samples: a rival's threads may spin for a while after their work
 
 
 class Hold:
@@ -158,6 +159,7 @@ class Session:
         rows = []
 
         def cria():
+            time.sleep(REST_SECONDS)
             rate, limits, more = sample_cria(self.workload, case, self.threads)
             rows.append(self.row("Cria", "", self.options.commit, case, number, rate, limits, more))
 
@@ -167,6 +169,7 @@ class Session:
             for engine, worker in list(self.workers.items()):
                 if case not in self.cases_of(engine):
                     continue
+                time.sleep(REST_SECONDS)
                 limits = calibrate(self.threads)
                 try:
                     rate = worker.sample(case)
