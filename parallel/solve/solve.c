@@ -157,12 +157,14 @@ static cria_status fix(solver *s, size_t *dropped) {
     return status;
 }
 
+/* A step looks at every node: larger nets get fewer, so that it costs no more than a round of annealing. */
 static cria_status search_exactly(solver *s) {
     double best = s->found ? (double)s->cost : (double)s->net.constant + s->net.forbidden;
     bool found = false, complete = false;
     int32_t *x = malloc(((size_t)s->net.nodes + 1) * sizeof *x);
     if (!x) return CRIA_ERR_MEMORY;
-    cria_status status = cria_exact_search(&s->dual, &best, x, s->steps, &s->until, &found, &complete);
+    cria_status status =
+        cria_exact_search(&s->dual, &best, x, s->steps / (1 + s->net.nodes / 20), &s->until, &found, &complete);
     if (status == CRIA_OK && found) status = offer(s, x);
     free(x);
     if (status != CRIA_OK || !complete) return status;
@@ -196,7 +198,7 @@ static cria_status anneal(solver *s, const int32_t *x) {
     static const double heats[] = {1, 0.3, 3, 0.1};
     double gap = fmax((double)s->cost - (double)s->bound, 1e-5 * fabs((double)s->cost) + 1);
     for (int k = 0; k < s->threads; k++) {
-        double hot = heats[(s->rounds + k) % 4] * gap / 300;
+        double hot = heats[(s->rounds + k) % 4] * gap / 6000;
         job[k] = (anneal_job){&s->search[k], &s->until, first_moves, hot, hot / 100, s->rounds % 3 == 2 ? 0 : 1};
         cria_search_set(&s->search[k], x, s->dual.best_price);
         if (k > 0) started[k] = pthread_create(&thread[k], NULL, run_anneal, &job[k]) == 0;
