@@ -19,7 +19,7 @@ class Page:
 
     def __init__(self, socket):
         self.socket, self.ids, self.waiting = socket, itertools.count(1), {}
-        self.requests, self.complaints = [], []
+        self.requests, self.sent, self.complaints = [], [], []  # addresses asked for, bodies posted, exceptions
         self.reader = asyncio.ensure_future(self.read())
 
     async def read(self):
@@ -29,6 +29,7 @@ class Page:
                 self.waiting.pop(event["id"]).set_result(event)
             elif event["method"] == "Network.requestWillBeSent":
                 self.requests.append(event["params"]["request"]["url"])
+                self.sent.append(event["params"]["request"].get("postData"))
             elif event["method"] == "Runtime.exceptionThrown":
                 self.complaints.append(event["params"]["exceptionDetails"].get("exception", {}).get("description"))
 
@@ -44,7 +45,7 @@ class Page:
         for domain in ("Page", "Runtime", "Network"):
             await self.call(f"{domain}.enable")
         await self.call("Page.navigate", url=url)
-        await self.until("document.readyState === 'complete'")
+        await self.until(f"document.readyState === 'complete' && location.href === {json.dumps(url)}")
 
     async def run(self, script):
         result = await self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
