@@ -6,6 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+typedef struct {
+    char text[32];
+    int64_t unit;
+} dim_entry;
+
 struct cria_graph {
     char name[128];
     int layers;
@@ -16,15 +21,51 @@ struct cria_graph {
     double *rope;
     int rope_count;
     int64_t group, sequence;
+    dim_entry *names; /* [CRIA_DIM_COUNT + registered] */
+    int name_count, name_capacity;
+    int attention; /* the first operator of that kind; -1: none */
     cria_error first_error;
 };
 
+/* Doubles an array when it is full; false when memory is out. */
+static bool grow(void **array, int count, int *capacity, size_t size) {
+    if (count < *capacity) return true;
+    int wanted = *capacity ? *capacity * 2 : 64;
+    void *bigger = realloc(*array, (size_t)wanted * size);
+    if (!bigger) return false;
+    *array = bigger;
+    *capacity = wanted;
+    return true;
+}
+
+static int fail_build(cria_graph *graph, const char *name, const char *what) {
+    if (graph->first_error.status == CRIA_OK)
+        cria_fail(&graph->first_error, CRIA_ERR_INTERNAL, "graph %s: %s: %s", graph->name, name, what);
+    return CRIA_NO_TENSOR;
+}
+
+static bool add_name(cria_graph *graph, const char *name) {
+    if (!grow((void **)&graph->names, graph->name_count, &graph->name_capacity, sizeof *graph->names)) return false;
+    dim_entry *entry = &graph->names[graph->name_count++];
+    snprintf(entry->text, sizeof entry->text, "%s", name);
+    entry->unit = 1;
+    return true;
+}
+
 cria_graph *cria_graph_create(const char *model_name, int layers) {
+    static const char *const fixed[CRIA_DIM_COUNT] = {"token",    "row", "hidden", "embed",    "head",  "kv_head",
+                                                      "head_dim", "ffn", "vocab",  "position", "batch", "sequence"};
     cria_graph *graph = calloc(1, sizeof *graph);
     if (!graph) return NULL;
     snprintf(graph->name, sizeof graph->name, "%s", model_name);
     graph->layers = layers;
     graph->group = 32;
+    graph->attention = -1;
+    for (int i = 0; i < CRIA_DIM_COUNT; i++)
+        if (!add_name(graph, fixed[i])) {
+            cria_graph_destroy(graph);
+            return NULL;
+        }
     return graph;
 }
 
@@ -33,7 +74,57 @@ void cria_graph_destroy(cria_graph *graph) {
     free(graph->tensors);
     free(graph->ops);
     free(graph->rope);
+    free(graph->names);
     free(graph);
+}
+
+cria_dim_name cria_graph_dim(cria_graph *graph, const char *name) {
+    for (int i = 0; i < graph->name_count; i++)
+        if (strcmp(graph->names[i].text, name) == 0) return i;
+    if (!name[0] || strlen(name) >= sizeof graph->names->text) {
+        fail_build(graph, name, "the name of a dim has 1 to 31 bytes");
+        return 0;
+    }
+    if (graph->name_count >= CRIA_MAX_DIM_NAMES || !add_name(graph, name)) {
+        fail_build(graph, name, "no room for another dim");
+        return 0;
+    }
+    return graph->name_count - 1;
+}
+
+int cria_graph_dim_names(const cria_graph *graph) {
+    return graph->name_count;
+}
+const char *cria_dim_to_name(const cria_graph *graph, cria_dim_name name) {
+    return graph->names[name].text;
+}
+
+static int64_t gcd(int64_t a, int64_t b) {
+    while (b) {
+        int64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+void cria_graph_set_unit(cria_graph *graph, cria_dim_name name, int64_t unit) {
+    int64_t *have = &graph->names[name].unit, common;
+    if (unit < 1 || __builtin_mul_overflow(*have / gcd(*have, unit), unit, &common))
+        fail_build(graph, graph->names[name].text, "the unit at which the dim may be cut is out of range");
+    else
+        *have = common;
+}
+int64_t cria_graph_named_unit(const cria_graph *graph, cria_dim_name name) {
+    return graph->names[name].unit;
+}
+
+void cria_graph_bind(cria_graph *graph, cria_dim_name name, int64_t extent) {
+    for (int t = 0; t < graph->tensor_count; t++)
+        for (int d = 0; d < graph->tensors[t].dims; d++) {
+            cria_dim *dim = &graph->tensors[t].dim[d];
+            if (dim->name == name && dim->extent == CRIA_SYMBOLIC) dim->extent = extent;
+        }
 }
 
 cria_status cria_graph_set_rope(cria_graph *graph, const double *inverse_frequencies, int count, cria_error *err) {
@@ -65,35 +156,33 @@ int64_t cria_graph_sequence(const cria_graph *graph) {
 }
 
 bool cria_graph_heads(const cria_graph *graph, int64_t *heads, int64_t *kv_heads, int64_t *head_dim) {
-    for (int i = 0; i < graph->op_count; i++) {
-        if (graph->ops[i].kind != CRIA_OP_ATTENTION) continue;
-        const cria_tensor *q = &graph->tensors[graph->ops[i].input[0]];
-        *heads = q->dim[1].extent;
-        *kv_heads = graph->ops[i].kv_heads;
-        *head_dim = q->dim[2].extent;
-        return true;
-    }
-    return false;
-}
-
-/* Doubles an array when it is full; false when memory is out. */
-static bool grow(void **array, int count, int *capacity, size_t size) {
-    if (count < *capacity) return true;
-    int wanted = *capacity ? *capacity * 2 : 64;
-    void *bigger = realloc(*array, (size_t)wanted * size);
-    if (!bigger) return false;
-    *array = bigger;
-    *capacity = wanted;
+    if (graph->attention < 0) return false;
+    const cria_op *op = &graph->ops[graph->attention];
+    const cria_tensor *q = &graph->tensors[op->input[0]];
+    *heads = q->dim[q->dims - 2].extent;
+    *kv_heads = op->kv_heads;
+    *head_dim = q->dim[q->dims - 1].extent;
     return true;
 }
 
-static int fail_build(cria_graph *graph, const char *name, const char *what) {
-    if (graph->first_error.status == CRIA_OK)
-        cria_fail(&graph->first_error, CRIA_ERR_INTERNAL, "graph %s: %s: %s", graph->name, name, what);
-    return CRIA_NO_TENSOR;
+/* Extents whose product is no int64 would make every size that is derived from them wrong. */
+static const char *check_tensor(const cria_tensor *tensor) {
+    int64_t elements = 1;
+    for (int d = 0; d < tensor->dims; d++) {
+        for (int e = 0; e < d; e++)
+            if (tensor->dim[e].name == tensor->dim[d].name) return "two dims have the same name";
+        int64_t extent = tensor->dim[d].extent;
+        if (extent == CRIA_SYMBOLIC) continue;
+        if (extent < 1) return "a dim has no extent";
+        if (__builtin_mul_overflow(elements, extent, &elements) || elements > CRIA_MAX_ELEMENTS)
+            return "more than 2^48 elements";
+    }
+    return NULL;
 }
 
 static int add_tensor(cria_graph *graph, const cria_tensor *tensor) {
+    const char *wrong = check_tensor(tensor);
+    if (wrong) return fail_build(graph, tensor->name, wrong);
     if (!grow((void **)&graph->tensors, graph->tensor_count, &graph->tensor_capacity, sizeof *tensor))
         return fail_build(graph, tensor->name, "no memory");
     graph->tensors[graph->tensor_count] = *tensor;
@@ -113,11 +202,41 @@ int cria_graph_param(cria_graph *graph, cria_param_kind kind, int dims, const cr
     va_start(args, name_format);
     vsnprintf(tensor.name, sizeof tensor.name, name_format, args);
     va_end(args);
+    if (dims < 0 || dims > CRIA_MAX_DIMS) return fail_build(graph, tensor.name, "too many dims");
     for (int i = 0; i < dims; i++) tensor.dim[i] = dim[i];
     /* A tied parameter is asked for twice and is one tensor. */
     for (int i = 0; i < graph->tensor_count; i++)
         if (graph->tensors[i].kind == CRIA_TENSOR_PARAM && strcmp(graph->tensors[i].name, tensor.name) == 0) return i;
     return add_tensor(graph, &tensor);
+}
+
+int cria_graph_tensor_add(cria_graph *graph, cria_tensor_kind kind, int dims, const cria_dim *dim,
+                          const char *name_format, ...) {
+    cria_tensor tensor = {.kind = kind, .dims = dims};
+    va_list args;
+    va_start(args, name_format);
+    vsnprintf(tensor.name, sizeof tensor.name, name_format, args);
+    va_end(args);
+    if (dims < 0 || dims > CRIA_MAX_DIMS) return fail_build(graph, tensor.name, "too many dims");
+    for (int i = 0; i < dims; i++) tensor.dim[i] = dim[i];
+    return add_tensor(graph, &tensor);
+}
+
+void cria_graph_want_gradient(cria_graph *graph, int input) {
+    if (input >= 0) graph->tensors[input].differentiable = true;
+}
+
+/* A name stands for one index of the operator, whose extent is the same in every operand. */
+static bool names_agree(const cria_graph *graph, const cria_op *op, const cria_tensor *output) {
+    for (int i = 0; i < CRIA_MAX_INPUTS; i++)
+        for (int j = i + 1; j <= CRIA_MAX_INPUTS; j++) {
+            const cria_tensor *a = op->input[i] < 0 ? NULL : &graph->tensors[op->input[i]], *b = output;
+            if (j < CRIA_MAX_INPUTS) b = op->input[j] < 0 ? NULL : &graph->tensors[op->input[j]];
+            for (int d = 0; a && b && d < a->dims; d++)
+                for (int e = 0; e < b->dims; e++)
+                    if (a->dim[d].name == b->dim[e].name && a->dim[d].extent != b->dim[e].extent) return false;
+        }
+    return true;
 }
 
 int cria_graph_add(cria_graph *graph, cria_op op, const char *name_format, ...) {
@@ -134,10 +253,12 @@ int cria_graph_add(cria_graph *graph, cria_op op, const char *name_format, ...) 
             return fail_build(graph, output.name, "an input is missing");
     }
     if (!info->infer(graph, &op, &output)) return fail_build(graph, output.name, "shapes do not fit");
+    if (!names_agree(graph, &op, &output)) return fail_build(graph, output.name, "a dim has two extents");
     if (!grow((void **)&graph->ops, graph->op_count, &graph->op_capacity, sizeof op))
         return fail_build(graph, output.name, "no memory");
     op.output = add_tensor(graph, &output);
     if (op.output < 0) return CRIA_NO_TENSOR;
+    if (op.kind == CRIA_OP_ATTENTION && graph->attention < 0) graph->attention = graph->op_count;
     graph->ops[graph->op_count++] = op;
     return op.output;
 }
@@ -205,10 +326,10 @@ double cria_graph_flops(const cria_graph *graph, int64_t tokens, int64_t rows, i
     return total;
 }
 
-static void print_dims(const cria_tensor *tensor, cria_text *out) {
+static void print_dims(const cria_graph *graph, const cria_tensor *tensor, cria_text *out) {
     cria_text_puts(out, "[");
     for (int i = 0; i < tensor->dims; i++) {
-        cria_text_printf(out, "%s%s", i ? ", " : "", cria_dim_to_name(tensor->dim[i].name));
+        cria_text_printf(out, "%s%s", i ? ", " : "", cria_dim_to_name(graph, tensor->dim[i].name));
         if (tensor->dim[i].extent != CRIA_SYMBOLIC) cria_text_printf(out, "=%lld", (long long)tensor->dim[i].extent);
     }
     cria_text_puts(out, "]");
@@ -219,14 +340,14 @@ void cria_graph_print(const cria_graph *graph, cria_text *out) {
                      graph->op_count, (long long)cria_graph_param_count(graph));
     for (int i = 0; i < graph->op_count; i++) {
         const cria_op *op = &graph->ops[i];
-        cria_text_printf(out, "%4d %-10s %-28s ", i, cria_op_info_of(op->kind)->name, graph->tensors[op->output].name);
-        print_dims(&graph->tensors[op->output], out);
+        cria_text_printf(out, "%4d %-22s %-28s ", i, cria_op_info_of(op->kind)->name, graph->tensors[op->output].name);
+        print_dims(graph, &graph->tensors[op->output], out);
         cria_text_puts(out, " <-");
         for (int j = 0; j < CRIA_MAX_INPUTS; j++)
             if (op->input[j] >= 0) {
                 cria_text_printf(out, " %s", graph->tensors[op->input[j]].name);
                 if (graph->tensors[op->input[j]].kind == CRIA_TENSOR_PARAM)
-                    print_dims(&graph->tensors[op->input[j]], out);
+                    print_dims(graph, &graph->tensors[op->input[j]], out);
             }
         cria_text_puts(out, "\n");
     }

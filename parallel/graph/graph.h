@@ -14,7 +14,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-typedef enum {
+/* Names that every graph knows; a graph registers more with cria_graph_dim. */
+typedef int cria_dim_name;
+enum {
     CRIA_DIM_TOKEN, /* packed tokens of a step; symbolic: known at run time, bounded by the batch limits */
     CRIA_DIM_ROW,   /* tokens whose logits are wanted; symbolic */
     CRIA_DIM_HIDDEN,
@@ -25,18 +27,23 @@ typedef enum {
     CRIA_DIM_FFN,
     CRIA_DIM_VOCAB,
     CRIA_DIM_POSITION,
+    CRIA_DIM_BATCH,    /* training: sequences or samples of a step */
+    CRIA_DIM_SEQUENCE, /* training: tokens of a sequence */
     CRIA_DIM_COUNT
-} cria_dim_name;
+};
 
 #define CRIA_SYMBOLIC (-1)
 #define CRIA_MAX_DIMS 5
+#define CRIA_MAX_DIM_NAMES 4096
+#define CRIA_MAX_ELEMENTS ((int64_t)1 << 48) /* of a tensor without its symbolic dims */
 
 typedef struct {
     cria_dim_name name;
     int64_t extent; /* CRIA_SYMBOLIC for token and row */
 } cria_dim;
 
-typedef enum { CRIA_TENSOR_INPUT, CRIA_TENSOR_PARAM, CRIA_TENSOR_VALUE } cria_tensor_kind;
+/* States are what an optimizer keeps of a parameter between steps. */
+typedef enum { CRIA_TENSOR_INPUT, CRIA_TENSOR_PARAM, CRIA_TENSOR_VALUE, CRIA_TENSOR_STATE } cria_tensor_kind;
 
 /* How a parameter is made of what the checkpoint holds. */
 typedef enum {
@@ -49,39 +56,84 @@ typedef struct {
     char name[96]; /* parameters: the Hugging Face name; values: "layer 3 fc1" */
     cria_tensor_kind kind;
     cria_param_kind param;
+    bool differentiable; /* an input whose gradient is wanted too (cria_graph_want_gradient) */
     int dims;
     cria_dim dim[CRIA_MAX_DIMS];
 } cria_tensor;
 
+/* "dims" below: the output has the dims that the operator states in `dim`. */
 typedef enum {
-    CRIA_OP_EMBED,      /* ids, table[n, w] -> [token, w]; row_offset is added to the ids */
-    CRIA_OP_ADD,        /* a, b -> a + b */
+    /* What models are made of. */
+    CRIA_OP_EMBED,      /* ids[n...], table[m, w] -> [n..., w]; row_offset is added to the ids */
+    CRIA_OP_ADD,        /* a, b -> a + b; b may lack dims of a */
     CRIA_OP_MUL,        /* a, b -> a * b */
-    CRIA_OP_NORM,       /* x, weight?, bias? -> layer norm or RMS norm over the last dim */
+    CRIA_OP_NORM,       /* x, weight?, bias? -> layer norm or RMS norm over the last dim, or over those in `over` */
     CRIA_OP_LINEAR,     /* x, weight[out..., in...], bias? -> contraction over the shared dims */
     CRIA_OP_ACTIVATION, /* x -> activation(x) */
-    CRIA_OP_ROPE,       /* x[token, head, head_dim], table -> rotated by position */
-    CRIA_OP_ATTENTION,  /* q, k, v -> causal attention over the paged cache that this operator owns */
-    CRIA_OP_GATHER,     /* x[token, w] -> [row, w]: the rows that need logits */
+    CRIA_OP_ROPE,       /* x[token, head, head_dim], table -> rotated by position; backwards if `backward` */
+    CRIA_OP_ATTENTION,  /* q, k, v[token, head, head_dim] -> causal attention over the paged cache that this operator
+                         * owns; in training [batch, sequence, head, head_dim], or tokens of whole sequences */
+    CRIA_OP_GATHER,     /* x[token, w] -> [row, w]: the rows that need logits; in training all of them */
     CRIA_OP_SAMPLE,     /* logits[row, vocab] -> [row]: tokens and log-probabilities */
+    /* What networks for training are made of besides. */
+    CRIA_OP_EINSUM,  /* a, b? -> scale * the sum of a * b over every dim that is not in `dim`; dims that only the output
+                      * has are repeated. Transposes, batched dots, sums and broadcasts, and the gradients of all. */
+    CRIA_OP_SUB,     /* a, b -> a - b; b may lack dims of a */
+    CRIA_OP_FILL,    /* -> dims, every element `scale` */
+    CRIA_OP_RESHAPE, /* x -> dims, as many elements in the same order */
+    CRIA_OP_WHOLE,   /* x -> x, on every device whole */
+    CRIA_OP_SOFTMAX, /* x -> softmax over the last dim */
+    CRIA_OP_CROSS_ENTROPY, /* logits[n..., vocab], labels[n...] -> [n...]: -log softmax(logits)[label]; 0 if label < 0
+                            */
+    CRIA_OP_CONV,          /* x[n, h, w, in], kernel[out, kh, kw, in] -> dims [n, h', w', out]; stride, pad */
+    CRIA_OP_POOL,          /* x[n, h, w, c] -> dims [n, h', w', c]: maximum of a window; window, stride, pad */
+    CRIA_OP_ROUTE,         /* gates[n, token, expert] -> dims [n, token, expert, slot]: 1 where the token is among those
+                            * that its `top` best experts have a slot for, in order (GShard, Lepikhin et al. 2020) */
+    /* Gradients: "dy" is the gradient of the output of what they are named after. */
+    CRIA_OP_EMBED_GRADIENT,         /* ids, dy -> dims (the table's) */
+    CRIA_OP_NORM_GRADIENT,          /* x, dy, weight? -> of x */
+    CRIA_OP_ACTIVATION_GRADIENT,    /* x, dy -> of x */
+    CRIA_OP_ATTENTION_GRADIENT,     /* q, k, v, dy -> of input `which` */
+    CRIA_OP_SCATTER,                /* dy[row, w] -> dims [token, w]: of what gather read */
+    CRIA_OP_SOFTMAX_GRADIENT,       /* softmax(x), dy -> of x */
+    CRIA_OP_CROSS_ENTROPY_GRADIENT, /* logits, labels, dy[n...] -> of logits */
+    CRIA_OP_CONV_INPUT_GRADIENT,    /* dy, kernel -> dims (x's) */
+    CRIA_OP_CONV_KERNEL_GRADIENT,   /* x, dy -> dims (the kernel's) */
+    CRIA_OP_POOL_GRADIENT,          /* x, dy -> of x */
+    /* Updates: the output takes the place of the first input (cria_op_alias). */
+    CRIA_OP_SGD,    /* parameter, gradient -> parameter - rate * gradient */
+    CRIA_OP_MOMENT, /* moment, gradient -> decay * moment + (1 - decay) * gradient, or gradient^2 if `square` */
+    CRIA_OP_ADAM,   /* parameter, mean, variance, step -> Adam's step with bias correction; rate, decay, decay2, eps */
     CRIA_OP_COUNT
 } cria_op_kind;
+
+/* Which part of a training step an operator belongs to. */
+typedef enum { CRIA_PASS_FORWARD, CRIA_PASS_BACKWARD, CRIA_PASS_UPDATE, CRIA_PASS_COUNT } cria_pass;
 
 #define CRIA_MAX_INPUTS 4
 #define CRIA_NO_TENSOR (-1)
 
 typedef struct {
     cria_op_kind kind;
-    int layer;                  /* -1 before the first, `layers` after the last */
+    int layer; /* -1 before the first, `layers` after the last */
+    cria_pass pass;
     int input[CRIA_MAX_INPUTS]; /* tensor ids; CRIA_NO_TENSOR where an optional one is absent */
     int output;
     /* Attributes; each is used by the kinds that name it above. */
     cria_activation_name activation;
     bool rms;
     float eps;
-    float scale;        /* attention */
+    float scale;        /* attention, einsum, fill */
     int64_t row_offset; /* embed */
     int64_t kv_heads;   /* attention */
+    int dims;
+    cria_dim dim[CRIA_MAX_DIMS];
+    unsigned over; /* norm: bits of dims; 0: the last */
+    bool backward, square;
+    int which;
+    int window, stride, pad; /* conv and pool, the same in both directions */
+    int top;
+    float rate, decay, decay2;
 } cria_op;
 
 typedef struct cria_graph cria_graph;
@@ -100,6 +152,18 @@ void cria_graph_set_group(cria_graph *graph, int64_t group);
 int64_t cria_graph_group(const cria_graph *graph);
 void cria_graph_set_sequence(cria_graph *graph, int64_t length);
 int64_t cria_graph_sequence(const cria_graph *graph);
+/* The name of a dim: one of those above or, where none is called so, one that this graph gets now. Names are those of
+ * indices: operands that share a name share the index, so that the two dims of a square weight need two names. Failures
+ * are remembered as by cria_graph_add. */
+cria_dim_name cria_graph_dim(cria_graph *graph, const char *name);
+/* The number of names, and a name as text. */
+int cria_graph_dim_names(const cria_graph *graph);
+const char *cria_dim_to_name(const cria_graph *graph, cria_dim_name name);
+/* Dims of that name are cut at multiples of `unit` (and of what was said before). */
+void cria_graph_set_unit(cria_graph *graph, cria_dim_name name, int64_t unit);
+int64_t cria_graph_named_unit(const cria_graph *graph, cria_dim_name name);
+/* Gives all symbolic dims of a name an extent: a step of training knows how many tokens it has. */
+void cria_graph_bind(cria_graph *graph, cria_dim_name name, int64_t extent);
 /* The heads of the graph's attention operators; false where it has none. */
 bool cria_graph_heads(const cria_graph *graph, int64_t *heads, int64_t *kv_heads, int64_t *head_dim);
 
@@ -108,6 +172,11 @@ bool cria_graph_heads(const cria_graph *graph, int64_t *heads, int64_t *kv_heads
 int cria_graph_input(cria_graph *graph, const char *name, cria_dim dim);
 int cria_graph_param(cria_graph *graph, cria_param_kind kind, int dims, const cria_dim *dim, const char *name_format,
                      ...) __attribute__((format(printf, 5, 6)));
+/* An input of several dims; a state. */
+int cria_graph_tensor_add(cria_graph *graph, cria_tensor_kind kind, int dims, const cria_dim *dim,
+                          const char *name_format, ...) __attribute__((format(printf, 5, 6)));
+/* Gradients will be computed for this input as for a parameter. */
+void cria_graph_want_gradient(cria_graph *graph, int input);
 /* Infers the output's dims by the operator's shape rule; `op->output` is ignored. Returns the output tensor. */
 int cria_graph_add(cria_graph *graph, cria_op op, const char *name_format, ...) __attribute__((format(printf, 3, 4)));
 cria_status cria_graph_check(const cria_graph *graph, cria_error *err);
@@ -120,24 +189,28 @@ int cria_graph_tensors(const cria_graph *graph);
 const cria_tensor *cria_graph_tensor(const cria_graph *graph, int id);
 /* How many operators read a tensor, and the last of them (-1: none). */
 int cria_graph_uses(const cria_graph *graph, int tensor, int *last_op);
+/* Which input the output takes the place of (updates); -1: none. It must live in that input's sharding. */
+int cria_op_alias(const cria_op *op);
 /* Product of the extents of dims [first, dims); symbolic dims count as 1. */
 int64_t cria_tensor_extent(const cria_tensor *tensor, int first);
 
 struct cria_index_list;
+struct cria_backward;
 
 /* One row per operator kind: everything the planner and the lowering need to know about it (parallel/graph/ops.c). */
 typedef struct {
     const char *name;
     int min_inputs, max_inputs;
-    /* Output dims from input tensors; false if they do not fit. */
+    /* Output dims from input tensors and attributes; false if they do not fit. */
     bool (*infer)(const cria_graph *graph, const cria_op *op, cria_tensor *output);
-    /* Floating-point operations for `tokens` values of the symbolic dim; attention: for `context` keys each. */
+    /* Floating-point operations for `tokens` values of the symbolic dim; attention: for `context` keys each where
+     * sequences have no length. */
     double (*flops)(const cria_graph *graph, const cria_op *op, int64_t tokens, int64_t context);
-    bool token_parallel;                           /* every row of the symbolic dim is computed on its own */
     void (*indices)(struct cria_index_list *list); /* read through cria_op_indices (parallel/graph/index.h) */
+    /* Adds the gradients of the inputs (parallel/graph/gradient.h); NULL: it has none. */
+    void (*gradient)(struct cria_backward *backward, const cria_op *op, int dy);
 } cria_op_info;
 const cria_op_info *cria_op_info_of(cria_op_kind kind);
-const char *cria_dim_to_name(cria_dim_name name);
 
 /* A table of operators with shapes, then totals: parameters, and FLOPs per token at a given context. */
 void cria_graph_print(const cria_graph *graph, cria_text *out);

@@ -38,8 +38,14 @@ int64_t cria_graph_unit(const cria_graph *graph, cria_dim dim);
 /* Bytes that each device puts into the small all-reduce when index `index` of kind CRIA_SPLIT_STATS is cut. `symbolic`:
  * the value of symbolic dims. */
 double cria_op_stats_bytes(const cria_graph *graph, const cria_op *op, int index, int64_t symbolic);
+/* Floating-point operations, and bytes read and written where every operand is `element` bytes wide; `symbolic`: the
+ * value of symbolic dims, `context`: the keys that a token meets where the graph has no sequence length. */
+double cria_op_flops(const cria_graph *graph, const cria_op *op, int64_t symbolic, int64_t context);
+double cria_op_bytes(const cria_graph *graph, const cria_op *op, int64_t symbolic, double element);
 /* The output is a linear function of its inputs taken together, so that partial sums may go in and come out (add,
  * reshape, gather; scale by a constant). */
 bool cria_op_passes_partial(const cria_op *op);
+/* Its computation is worth cutting: matrix products, convolutions, attention. Others only move or look at elements. */
+bool cria_op_multiplies(const cria_graph *graph, const cria_op *op);
 
 #endif

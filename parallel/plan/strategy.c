@@ -82,7 +82,7 @@ cria_status cria_strategy_check(const cria_graph *graph, const cria_op *op, cons
         if (!divides(&indices[which], mesh, expected.index, which, 0))
             return cria_fail(err, CRIA_ERR_ARGUMENT,
                              "operator \"%s\": %s of %lld in units of %lld leaves a device of the %d x %d mesh nothing",
-                             output->name, cria_dim_to_name(indices[which].dim.name),
+                             output->name, cria_dim_to_name(graph, indices[which].dim.name),
                              (long long)indices[which].dim.extent, (long long)indices[which].unit, mesh->size[0],
                              mesh->size[1]);
     }
@@ -108,7 +108,7 @@ cria_status cria_strategy_check(const cria_graph *graph, const cria_op *op, cons
 }
 
 static bool is_batch(const cria_op_index *index) {
-    return index->dim.name == CRIA_DIM_TOKEN || index->dim.name == CRIA_DIM_ROW;
+    return index->dim.name == CRIA_DIM_TOKEN || index->dim.name == CRIA_DIM_ROW || index->dim.name == CRIA_DIM_BATCH;
 }
 
 /* Batches that are made at run time are not cut: their rows see each other through the cache. */
@@ -163,18 +163,13 @@ static int enumerate(const enumeration *e, cria_strategy *out) {
     return written;
 }
 
-/* Operators whose computation matters: what is contracted is multiplied, not only added or looked up. */
-static bool multiplies(const cria_op *op) {
-    return op->kind == CRIA_OP_LINEAR || op->kind == CRIA_OP_ATTENTION;
-}
-
 int cria_strategies(const cria_graph *graph, const cria_op *op, const cria_mesh *mesh,
                     const cria_strategy_options *options, cria_strategy out[CRIA_MAX_STRATEGIES]) {
     enumeration e = {.graph = graph, .op = op, .mesh = mesh, .options = options, .batch = -1};
     e.count = cria_op_indices(graph, op, e.indices);
     for (int i = 0; i < e.count; i++)
         if (is_batch(&e.indices[i]) && may_cut(graph, &e.indices[i])) e.batch = i;
-    e.idle = options->allow_replicated || !multiplies(op);
+    e.idle = options->allow_replicated || !cria_op_multiplies(graph, op);
     int written = enumerate(&e, out);
     if (written == 0 && !e.idle) {
         e.idle = true;
@@ -212,7 +207,7 @@ double cria_strategy_collectives(const cria_graph *graph, const cria_op *op, con
         if (which < 0 || indices[which].split != CRIA_SPLIT_STATS) continue;
         double bytes = cria_op_stats_bytes(graph, op, which, options->symbolic);
         for (int i = 0; i < count; i++)
-            if (i != which) bytes *= longest_share(&indices[i], mesh, strategy->index, i, options->symbolic);
+            if (indices[i].split != CRIA_SPLIT_STATS) bytes *= longest_share(&indices[i], mesh, strategy->index, i, options->symbolic);
         cost += cria_mesh_all_reduce(mesh, axis, bytes);
     }
     cria_reshard_step steps[CRIA_MAX_RESHARD_STEPS];
