@@ -78,11 +78,16 @@ void cria_graph_destroy(cria_graph *graph) {
     free(graph);
 }
 
+/* Words that stand beside the names of dims in plan files. */
+static bool is_reserved(const char *name) {
+    return strcmp(name, "idle") == 0 || strcmp(name, "partial") == 0 || strcmp(name, "whole") == 0;
+}
+
 cria_dim_name cria_graph_dim(cria_graph *graph, const char *name) {
     for (int i = 0; i < graph->name_count; i++)
         if (strcmp(graph->names[i].text, name) == 0) return i;
-    if (!name[0] || strlen(name) >= sizeof graph->names->text) {
-        fail_build(graph, name, "the name of a dim has 1 to 31 bytes");
+    if (!name[0] || strlen(name) >= sizeof graph->names->text || is_reserved(name)) {
+        fail_build(graph, name, "the name of a dim has 1 to 31 bytes and is not idle, partial or whole");
         return 0;
     }
     if (graph->name_count >= CRIA_MAX_DIM_NAMES || !add_name(graph, name)) {

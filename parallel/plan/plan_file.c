@@ -72,6 +72,10 @@ uint64_t cria_graph_hash(const cria_graph *graph, int first_op, int end_op) {
         hash = mix(hash, (uint64_t)op->kind << 32 | (uint64_t)op->activation << 8 | (uint64_t)op->rms);
         hash = mix(hash, bits_of(op->eps) << 32 | bits_of(op->scale));
         hash = mix(mix(hash, (uint64_t)op->row_offset), (uint64_t)op->kv_heads);
+        hash = mix(hash, (uint64_t)op->over << 8 | (uint64_t)op->which << 4 | (uint64_t)op->backward << 1 | op->square);
+        hash = mix(mix(mix(hash, (uint64_t)op->window), (uint64_t)op->stride), (uint64_t)op->pad);
+        hash = mix(mix(hash, (uint64_t)op->top), bits_of(op->rate));
+        hash = mix(hash, bits_of(op->decay) << 32 | bits_of(op->decay2));
         for (int k = 0; k <= CRIA_MAX_INPUTS; k++) {
             int tensor = k < CRIA_MAX_INPUTS ? op->input[k] : op->output;
             bool first = tensor >= 0 && !number[tensor];
@@ -131,7 +135,9 @@ static void print_operator(cria_text *out, const cria_graph *graph, const cria_o
     for (int axis = 0; axis < CRIA_MESH_AXES; axis++) {
         int cut = strategy->index[axis];
         cria_text_puts(out, axis ? ", " : "");
-        print_string(out, cut == CRIA_PARTIAL ? "partial" : cut < 0 ? "idle" : cria_dim_to_name(indices[cut].dim.name));
+        print_string(out, cut == CRIA_PARTIAL ? "partial"
+                          : cut < 0           ? "idle"
+                                              : cria_dim_to_name(graph, indices[cut].dim.name));
     }
     cria_text_puts(out, "], \"output\": [");
     for (int axis = 0; axis < CRIA_MESH_AXES; axis++) {
@@ -139,7 +145,7 @@ static void print_operator(cria_text *out, const cria_graph *graph, const cria_o
         cria_text_puts(out, axis ? ", " : "");
         print_string(out, dim == CRIA_PARTIAL      ? "partial"
                           : dim == CRIA_REPLICATED ? "whole"
-                                                   : cria_dim_to_name(output->dim[dim].name));
+                                                   : cria_dim_to_name(graph, output->dim[dim].name));
     }
     cria_text_puts(out, "]}");
 }

@@ -143,18 +143,18 @@ static bool find_cut(const cria_graph *graph, const cria_op *op, const char *wor
     *out = strcmp(word, "idle") == 0 ? CRIA_IDLE : CRIA_PARTIAL;
     if (*out == CRIA_IDLE || strcmp(word, "partial") == 0) return true;
     for (int i = 0; i < count; i++)
-        if (strcmp(word, cria_dim_to_name(indices[i].dim.name)) == 0) {
+        if (strcmp(word, cria_dim_to_name(graph, indices[i].dim.name)) == 0) {
             *out = (int8_t)i;
             return true;
         }
     return false;
 }
 
-static bool find_dim(const cria_tensor *tensor, const char *word, int8_t *out) {
+static bool find_dim(const cria_graph *graph, const cria_tensor *tensor, const char *word, int8_t *out) {
     *out = strcmp(word, "whole") == 0 ? CRIA_REPLICATED : CRIA_PARTIAL;
     if (*out == CRIA_REPLICATED || strcmp(word, "partial") == 0) return true;
     for (int d = 0; d < tensor->dims; d++)
-        if (strcmp(word, cria_dim_to_name(tensor->dim[d].name)) == 0) {
+        if (strcmp(word, cria_dim_to_name(graph, tensor->dim[d].name)) == 0) {
             *out = (int8_t)d;
             return true;
         }
@@ -185,7 +185,7 @@ static cria_status read_strategy(reader *r, const cria_json_value *value, int op
     for (int axis = 0; axis < CRIA_MESH_AXES; axis++) {
         if (!find_cut(r->graph, op, cut_word[axis], &index[axis]))
             return cria_fail(err, CRIA_ERR_FORMAT, "operator \"%s\" has no index \"%s\"", name, cut_word[axis]);
-        if (!find_dim(output, left_word[axis], &sharding.dim[axis]))
+        if (!find_dim(r->graph, output, left_word[axis], &sharding.dim[axis]))
             return cria_fail(err, CRIA_ERR_FORMAT, "operator \"%s\": the output has no dim \"%s\"", name,
                              left_word[axis]);
     }
