@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define CRIA_MESH_AXES 2
@@ -22,6 +23,8 @@ typedef struct {
     /* Alpa adds 0.1 to an all-gather, 0.01 to an all-reduce and 0.001 to the others, which breaks ties between plans of
      * equal cost. They are multiplied by this: 1 where costs have no unit, 0 where they are seconds. */
     double tie;
+    /* Parts count as equally long, to fractions of an element, where costs are reckoned: as Alpa's formulas do. */
+    bool fractional;
     unsigned forbidden; /* kinds of step that may not be used: bits 1 << cria_reshard_kind */
 } cria_mesh;
 

@@ -50,11 +50,16 @@ void cria_sharding_part(cria_sharding sharding, int dim, int64_t extent, int64_t
     }
 }
 
-static int64_t longest_part(cria_sharding sharding, int dim, int64_t extent, int64_t unit, const cria_mesh *mesh) {
-    for (int axis = 0; axis < CRIA_MESH_AXES; axis++)
-        if (sharding.dim[axis] == dim && mesh->size[axis] > 1)
+static double longest_part(cria_sharding sharding, int dim, int64_t extent, int64_t unit, const cria_mesh *mesh) {
+    int64_t parts = 1;
+    for (int axis = 0; axis < CRIA_MESH_AXES; axis++) {
+        if (sharding.dim[axis] != dim || mesh->size[axis] < 2) continue;
+        if (mesh->fractional)
+            parts *= mesh->size[axis];
+        else
             extent = cria_cut_longest(extent, unit, mesh->size[axis], mesh->share[axis]);
-    return extent;
+    }
+    return (double)extent / (double)parts;
 }
 
 static int64_t extent_of(cria_dim dim, int64_t symbolic) {
@@ -65,8 +70,8 @@ double cria_sharding_bytes(const cria_graph *graph, const cria_tensor *tensor, c
                            const cria_mesh *mesh, int64_t symbolic, double element) {
     double bytes = element;
     for (int d = 0; d < tensor->dims; d++)
-        bytes *= (double)longest_part(sharding, d, extent_of(tensor->dim[d], symbolic),
-                                      cria_graph_unit(graph, tensor->dim[d]), mesh);
+        bytes *= longest_part(sharding, d, extent_of(tensor->dim[d], symbolic), cria_graph_unit(graph, tensor->dim[d]),
+                              mesh);
     return bytes;
 }
 
@@ -186,7 +191,7 @@ static int fewest_steps(const search *found, int to) {
 
 static void fill_bytes(const cria_graph *graph, const cria_tensor *tensor, const cria_mesh *mesh, int64_t symbolic,
                        double element, double bytes[CRIA_SHARDINGS]) {
-    int64_t length[CRIA_MAX_DIMS][4]; /* by which axes cut the dim */
+    double length[CRIA_MAX_DIMS][4]; /* by which axes cut the dim */
     for (int d = 0; d < tensor->dims; d++) {
         int64_t extent = extent_of(tensor->dim[d], symbolic), unit = cria_graph_unit(graph, tensor->dim[d]);
         for (int axes = 0; axes < 4; axes++) {
@@ -199,7 +204,7 @@ static void fill_bytes(const cria_graph *graph, const cria_tensor *tensor, const
         cria_sharding sharding = cria_sharding_of(c);
         bytes[c] = element;
         for (int d = 0; d < tensor->dims; d++)
-            bytes[c] *= (double)length[d][(sharding.dim[0] == d) | (sharding.dim[1] == d) << 1];
+            bytes[c] *= length[d][(sharding.dim[0] == d) | (sharding.dim[1] == d) << 1];
     }
 }
 
@@ -240,4 +245,18 @@ void cria_reshard_fill(const cria_graph *graph, const cria_tensor *tensor, const
             table->cost[from][to] = count < 0 ? HUGE_VAL : found.cost[count][to];
         }
     }
+}
+
+double cria_reshard_between(const cria_reshard_table *table, const cria_mesh *mesh, cria_sharding from,
+                            cria_sharding to, bool parts) {
+    from = cria_sharding_canonical(from, mesh);
+    to = cria_sharding_canonical(to, mesh);
+    double cost = 0, bytes = table->bytes[cria_sharding_code(from)];
+    for (int axis = 0; axis < CRIA_MESH_AXES && !parts; axis++) {
+        if (from.dim[axis] != CRIA_PARTIAL || to.dim[axis] == CRIA_PARTIAL) continue;
+        if (mesh->forbidden >> CRIA_RESHARD_ALL_REDUCE & 1) return HUGE_VAL;
+        cost += cria_mesh_all_reduce(mesh, axis, bytes);
+        from.dim[axis] = CRIA_REPLICATED;
+    }
+    return cost + table->cost[cria_sharding_code(from)][cria_sharding_code(to)];
 }

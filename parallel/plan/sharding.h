@@ -8,7 +8,8 @@
 
 #include <stdbool.h>
 
-enum { CRIA_REPLICATED = -1, CRIA_PARTIAL = -2 };
+/* CRIA_ANY: no wish; only in what is asked of a planner. */
+enum { CRIA_REPLICATED = -1, CRIA_PARTIAL = -2, CRIA_ANY = -3 };
 
 /* Both axes may cut the same dim: axis 0 is then the outer one. */
 typedef struct {
@@ -72,5 +73,10 @@ typedef struct {
 } cria_reshard_table;
 void cria_reshard_fill(const cria_graph *graph, const cria_tensor *tensor, const cria_mesh *mesh, int64_t symbolic,
                        double element, cria_reshard_table *table);
+/* What it costs to bring the tensor of the table from one sharding to another, HUGE_VAL where there is no way. `parts`:
+ * sums may be made of parts; else every sum is an all-reduce of all that each device has, before anything is cut off.
+ */
+double cria_reshard_between(const cria_reshard_table *table, const cria_mesh *mesh, cria_sharding from,
+                            cria_sharding to, bool parts);
 
 #endif

@@ -42,13 +42,10 @@ const char *cria_strategy_derive(const cria_graph *graph, const cria_op *op, con
     return NULL;
 }
 
-/* Whether every device gets something of an index that the axes with a bit in `axes` cut. */
-static bool divides(const cria_op_index *index, const cria_mesh *mesh, const int8_t choice[CRIA_MESH_AXES], int which,
-                    int64_t symbolic) {
-    int64_t extent = index->dim.extent == CRIA_SYMBOLIC ? symbolic : index->dim.extent;
+static bool extent_divides(cria_dim dim, int64_t unit, const cria_mesh *mesh, cria_sharding cut, int64_t symbolic) {
+    int64_t extent = dim.extent == CRIA_SYMBOLIC ? symbolic : dim.extent;
     int position[CRIA_MESH_AXES] = {0, 0};
-    cria_sharding cut = {{choice[0] == which ? 0 : CRIA_REPLICATED, choice[1] == which ? 0 : CRIA_REPLICATED}};
-    int64_t blocks = (extent + index->unit - 1) / index->unit, parts = 1;
+    int64_t blocks = (extent + unit - 1) / unit, parts = 1;
     bool equal = true;
     for (int axis = 0; axis < CRIA_MESH_AXES; axis++) {
         if (cut.dim[axis] < 0) continue;
@@ -60,10 +57,23 @@ static bool divides(const cria_op_index *index, const cria_mesh *mesh, const int
     for (position[0] = 0; position[0] < mesh->size[0]; position[0]++)
         for (position[1] = 0; position[1] < mesh->size[1]; position[1]++) {
             int64_t begin, end;
-            cria_sharding_part(cut, 0, extent, index->unit, mesh, position, &begin, &end);
+            cria_sharding_part(cut, 0, extent, unit, mesh, position, &begin, &end);
             if (begin == end) return false;
         }
     return true;
+}
+
+bool cria_dim_divides(const cria_graph *graph, cria_dim dim, const cria_mesh *mesh, const bool cut[CRIA_MESH_AXES],
+                      int64_t symbolic) {
+    cria_sharding sharding = {{cut[0] ? 0 : CRIA_REPLICATED, cut[1] ? 0 : CRIA_REPLICATED}};
+    return extent_divides(dim, cria_graph_unit(graph, dim), mesh, sharding, symbolic);
+}
+
+/* The same of an index of an operator under a choice. */
+static bool divides(const cria_op_index *index, const cria_mesh *mesh, const int8_t choice[CRIA_MESH_AXES], int which,
+                    int64_t symbolic) {
+    cria_sharding cut = {{choice[0] == which ? 0 : CRIA_REPLICATED, choice[1] == which ? 0 : CRIA_REPLICATED}};
+    return extent_divides(index->dim, index->unit, mesh, cut, symbolic);
 }
 
 cria_status cria_strategy_check(const cria_graph *graph, const cria_op *op, const cria_mesh *mesh,
@@ -197,8 +207,8 @@ double cria_strategy_share(const cria_graph *graph, const cria_op *op, const cri
     return share;
 }
 
-double cria_strategy_collectives(const cria_graph *graph, const cria_op *op, const cria_mesh *mesh,
-                                 const cria_strategy_options *options, const cria_strategy *strategy) {
+double cria_strategy_stats(const cria_graph *graph, const cria_op *op, const cria_mesh *mesh,
+                           const cria_strategy_options *options, const cria_strategy *strategy) {
     cria_op_index indices[CRIA_MAX_INDICES];
     int count = cria_op_indices(graph, op, indices);
     double cost = 0;
@@ -210,6 +220,12 @@ double cria_strategy_collectives(const cria_graph *graph, const cria_op *op, con
             if (indices[i].split != CRIA_SPLIT_STATS) bytes *= longest_share(&indices[i], mesh, strategy->index, i, options->symbolic);
         cost += cria_mesh_all_reduce(mesh, axis, bytes);
     }
+    return cost;
+}
+
+double cria_strategy_collectives(const cria_graph *graph, const cria_op *op, const cria_mesh *mesh,
+                                 const cria_strategy_options *options, const cria_strategy *strategy) {
+    double cost = cria_strategy_stats(graph, op, mesh, options, strategy);
     cria_reshard_step steps[CRIA_MAX_RESHARD_STEPS];
     int taken = cria_reshard(graph, cria_graph_tensor(graph, op->output), strategy->raw, strategy->output, mesh,
                              options->symbolic, options->element, steps);

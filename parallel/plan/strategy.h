@@ -14,8 +14,8 @@ typedef struct {
     /* Updates of parameters are cut over the whole mesh, their gradients scattered and the new parameters gathered
      * (ZeRO); implies `reduce_scatter`. */
     bool prefer_reduce_scatter;
-    /* Sums may be scattered, or made over one axis after the other of parts, where that is cheaper. Without it every sum
-     * is an all-reduce of all that the operator computed, as Alpa counts. */
+    /* Sums may be scattered, or made over one axis after the other of parts, where that is cheaper. Without it every
+     * sum is an all-reduce of all that the operator computed, as Alpa counts. */
     bool reduce_scatter;
     bool sum_where_made; /* no operator hands partial sums on, as in Alpa */
     bool data_parallel_only;
@@ -48,6 +48,12 @@ cria_status cria_strategy_check(const cria_graph *graph, const cria_op *op, cons
  * leave nothing, allow_replicated is dropped: an operator too small for the mesh leaves an axis idle. */
 int cria_strategies(const cria_graph *graph, const cria_op *op, const cria_mesh *mesh,
                     const cria_strategy_options *options, cria_strategy out[CRIA_MAX_STRATEGIES]);
+/* Whether every device gets something of a dim that the axes in `cut` cut. */
+bool cria_dim_divides(const cria_graph *graph, cria_dim dim, const cria_mesh *mesh, const bool cut[CRIA_MESH_AXES],
+                      int64_t symbolic);
+/* The part of cria_strategy_collectives that does not depend on how the output is left: statistics. */
+double cria_strategy_stats(const cria_graph *graph, const cria_op *op, const cria_mesh *mesh,
+                           const cria_strategy_options *options, const cria_strategy *strategy);
 /* Communication inside the operator: statistics, and output collectives from `raw` to `output`. */
 double cria_strategy_collectives(const cria_graph *graph, const cria_op *op, const cria_mesh *mesh,
                                  const cria_strategy_options *options, const cria_strategy *strategy);
