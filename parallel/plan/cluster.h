@@ -1,0 +1,74 @@
+/* Cluster: the devices that a plan may use, on their hosts, with what they compute and how fast they talk.
+ *
+ * Read from JSON (docs/cluster.schema.json); a profile written by `cria profile` is a cluster with measured times.
+ * Devices are numbered over the hosts in the order of the file. Immutable once made; any thread. */
+#ifndef CRIA_PARALLEL_PLAN_CLUSTER_H
+#define CRIA_PARALLEL_PLAN_CLUSTER_H
+
+#include "base/json.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Numeric types that devices have different speeds for. */
+typedef enum { CRIA_RATE_F32, CRIA_RATE_F16, CRIA_RATE_BF16, CRIA_RATE_INT8, CRIA_RATE_COUNT } cria_rate;
+const char *cria_rate_name(cria_rate rate);
+/* Bytes of one element. */
+double cria_rate_bytes(cria_rate rate);
+
+/* One measured time: `rows` of the symbolic dim times a weight of columns x depth; attention: `depth` keys, `columns`
+ * heads * head_dim; others: rows x columns elements. */
+typedef struct {
+    int operator_kind; /* cria_op_kind */
+    cria_rate rate;
+    double rows, columns, depth, seconds;
+} cria_sample;
+
+typedef struct {
+    char name[32];
+    double flops[CRIA_RATE_COUNT]; /* peak per second; 0: the type is not supported */
+    double memory;                 /* bytes */
+    double bandwidth;              /* bytes per second of its memory */
+    /* What of the peaks is reached (docs/planning.md says where each comes from). */
+    double matmul;             /* large products: part of `flops` */
+    double half;               /* a product with this many columns (or depth) reaches half of that */
+    double attention;          /* part of `flops` in attention's products */
+    double streaming;          /* part of `bandwidth` in operators that only read and write */
+    double launch;             /* seconds before an operator begins */
+    double score_passes;       /* how often attention reads or writes a score in memory; 0: it never leaves the chip */
+    const cria_sample *sample; /* owned by the cluster */
+    int samples;
+} cria_device_type;
+
+typedef struct {
+    double latency;   /* seconds of a message */
+    double bandwidth; /* bytes per second: between two devices of a host, or of one host's network */
+} cria_link;
+
+typedef struct {
+    int first_device, devices;
+    cria_link link;
+} cria_host;
+
+typedef struct cria_cluster cria_cluster;
+
+cria_status cria_cluster_from_json(const cria_json_value *root, cria_cluster **out, cria_error *err);
+/* `path` may end in ":HOSTSxDEVICES" (":8" for one host), which repeats the first host of the file so often with so
+ * many devices. */
+cria_status cria_cluster_read(const char *path, cria_cluster **out, cria_error *err);
+/* The same with the first host so often, each with `devices` of its first device. */
+cria_status cria_cluster_resize(const cria_cluster *cluster, int hosts, int devices, cria_cluster **out,
+                                cria_error *err);
+void cria_cluster_destroy(cria_cluster *cluster);
+
+const char *cria_cluster_name(const cria_cluster *cluster);
+int cria_cluster_devices(const cria_cluster *cluster);
+int cria_cluster_hosts(const cria_cluster *cluster);
+int cria_cluster_types(const cria_cluster *cluster);
+const cria_host *cria_cluster_host(const cria_cluster *cluster, int host);
+int cria_cluster_host_of(const cria_cluster *cluster, int device);
+const cria_link *cria_cluster_network(const cria_cluster *cluster);
+int cria_cluster_type_of(const cria_cluster *cluster, int device);
+const cria_device_type *cria_cluster_type(const cria_cluster *cluster, int type);
+
+#endif
