@@ -19,7 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* out[t] (+)= row (ids[t] + id_offset) of the table. */
+/* out[t] (+)= row (ids[t] + id_offset) of the table; a row that the table does not have is zero. */
 typedef struct {
     const cria_panels *table;
     const int32_t *ids;
@@ -151,6 +151,7 @@ typedef struct {
     int32_t *top_ids; /* [rows][top_stride], most likely first, the lower id first among equals */
     float *top_logprobs;
     int64_t top_stride;
+    int64_t first; /* the id of the first logit, where these are a part of a row (kernels/split.h); else 0 */
     void *scratch; /* workers * cria_sample_scratch_bytes, for the changed copy of a row with penalties, biases or
                     * allowed ids; NULL: such a row is changed in place, and its rank counts the changed logits */
 } cria_sample_args;

@@ -7,13 +7,14 @@
 enum { MASK_TOKENS = 65536 }; /* tokens whose permission is held at once, in bits on the stack */
 
 /* Copies the allowed logits and bans all others, whatever the order of the list. */
-static void keep_allowed(const int32_t *allowed, int64_t count, const float *in, int64_t vocab, float *out) {
+static void keep_allowed(const int32_t *allowed, int64_t count, int64_t first, const float *in, int64_t vocab,
+                         float *out) {
     uint64_t mask[MASK_TOKENS / 64];
     for (int64_t base = 0; base < vocab; base += MASK_TOKENS) {
         int64_t tokens = vocab - base < MASK_TOKENS ? vocab - base : MASK_TOKENS;
         memset(mask, 0, sizeof mask);
         for (int64_t i = 0; i < count; i++) {
-            int64_t at = allowed[i] - base;
+            int64_t at = allowed[i] - first - base;
             if (at >= 0 && at < tokens) mask[at / 64] |= UINT64_C(1) << at % 64;
         }
         for (int64_t i = 0; i < tokens; i++) {
@@ -45,19 +46,21 @@ float *cria_sample_edit(const cria_sample_args *args, int64_t index, int worker)
         out = (float *)((char *)args->scratch + (size_t)worker * cria_sample_scratch_bytes(args->vocab));
     }
     if (row->allowed.count > 0) {
-        keep_allowed(args->allowed + row->allowed.begin, row->allowed.count, in, args->vocab, out);
+        keep_allowed(args->allowed + row->allowed.begin, row->allowed.count, args->first, in, args->vocab, out);
     } else if (out != in) {
         memcpy(out, in, (size_t)args->vocab * sizeof *out);
     }
     for (int32_t i = 0; i < row->biases.count; i++) {
         const cria_bias *bias = &args->biases[row->biases.begin + i];
-        if (bias->token < 0 || bias->token >= args->vocab) continue;
-        out[bias->token] = bounded(out[bias->token] + bias->bias);
+        int64_t at = bias->token - args->first;
+        if (at < 0 || at >= args->vocab) continue;
+        out[at] = bounded(out[at] + bias->bias);
     }
     for (int32_t i = 0; i < row->history.count; i++) {
         const cria_history *entry = &args->history[row->history.begin + i];
-        if (entry->token < 0 || entry->token >= args->vocab) continue;
-        out[entry->token] = bounded(penalised(row, entry, out[entry->token]));
+        int64_t at = entry->token - args->first;
+        if (at < 0 || at >= args->vocab) continue;
+        out[at] = bounded(penalised(row, entry, out[at]));
     }
     return out;
 }

@@ -1,9 +1,15 @@
-/* Reference embedding: rows of a packed table. */
+/* Reference embedding: rows of a packed table; zeros for ids that the table does not have. */
 #include "kernels/ref/ref.h"
+
+#include <string.h>
 
 /* One row, through a short buffer where it is added to what stands there. */
 static void embed_row(const cria_embed_args *args, int64_t row, float *out) {
     int64_t cols = args->table->cols;
+    if (row < 0 || row >= args->table->rows) {
+        if (!args->accumulate) memset(out, 0, (size_t)cols * sizeof *out);
+        return;
+    }
     if (!args->accumulate) {
         cria_panels_row(args->table, row, out);
         return;

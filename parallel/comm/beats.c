@@ -87,7 +87,7 @@ static cria_status allocate(cria_message_beats *b, int hosts, cria_error *err) {
 cria_status cria_message_beats_create(MPI_Comm all, MPI_Comm host, cria_health *health, cria_message_beats **out,
                                       cria_error *err) {
     cria_message_beats *b = calloc(1, sizeof *b);
-    int *leader = calloc(CRIA_MAX_RANKS, sizeof *leader);
+    int *leader = calloc(CRIA_COMM_MAX_RANKS, sizeof *leader);
     if (!b || !leader) {
         free(b);
         free(leader);

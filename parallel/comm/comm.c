@@ -170,8 +170,8 @@ cria_status cria_comm_recv(cria_comm *comm, int from, void *data, int64_t bytes,
 }
 
 cria_status cria_comm_barrier(cria_comm *comm, cria_error *err) {
-    char mine = 0, all[CRIA_MAX_RANKS];
-    int64_t bytes[CRIA_MAX_RANKS];
+    char mine = 0, all[CRIA_COMM_MAX_RANKS];
+    int64_t bytes[CRIA_COMM_MAX_RANKS];
     if (comm->size == 1) return CRIA_OK;
     for (int r = 0; r < comm->size; r++) bytes[r] = 1;
     return comm->ops->all_gather(comm, &mine, all, bytes, err);

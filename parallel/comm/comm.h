@@ -15,7 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define CRIA_MAX_RANKS 1024
+#define CRIA_COMM_MAX_RANKS 1024
 
 typedef struct {
     double deadline_seconds; /* the longest wait of one operation; <= 0: 300 */

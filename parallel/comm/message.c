@@ -114,7 +114,7 @@ static cria_status all_gather(cria_comm *comm, const void *in, void *out, const 
 
 static cria_status all_reduce(cria_comm *comm, float *data, int64_t count, cria_error *err) {
     message *m = (message *)comm;
-    int64_t from[CRIA_MAX_RANKS], n[CRIA_MAX_RANKS], bytes[CRIA_MAX_RANKS];
+    int64_t from[CRIA_COMM_MAX_RANKS], n[CRIA_COMM_MAX_RANKS], bytes[CRIA_COMM_MAX_RANKS];
     int64_t most = SCRATCH / comm->size * comm->size;
     for (int64_t at = 0; at < count; at += most) {
         int64_t now = count - at < most ? count - at : most;
@@ -133,7 +133,7 @@ static cria_status all_reduce(cria_comm *comm, float *data, int64_t count, cria_
 static cria_status reduce_scatter(cria_comm *comm, const float *in, float *out, const int64_t *counts,
                                   cria_error *err) {
     message *m = (message *)comm;
-    int64_t from[CRIA_MAX_RANKS], n[CRIA_MAX_RANKS], most = 0, share = SCRATCH / comm->size;
+    int64_t from[CRIA_COMM_MAX_RANKS], n[CRIA_COMM_MAX_RANKS], most = 0, share = SCRATCH / comm->size;
     for (int r = 0; r < comm->size; r++) most = counts[r] > most ? counts[r] : most;
     for (int64_t at = 0; at < most; at += share) {
         int64_t begin = 0;

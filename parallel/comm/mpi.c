@@ -167,8 +167,8 @@ static cria_status start_world(world *w, cria_comm_options *options, bool *one_h
     MPI_Comm_set_errhandler(w->all, MPI_ERRORS_RETURN);
     MPI_Comm_rank(w->all, &rank);
     MPI_Comm_size(w->all, &size);
-    if (size > CRIA_MAX_RANKS)
-        return cria_fail(err, CRIA_ERR_ARGUMENT, "%d ranks, the most are %d", size, CRIA_MAX_RANKS);
+    if (size > CRIA_COMM_MAX_RANKS)
+        return cria_fail(err, CRIA_ERR_ARGUMENT, "%d ranks, the most are %d", size, CRIA_COMM_MAX_RANKS);
     if (options->messages)
         MPI_Comm_split(w->all, rank, 0, &w->host);
     else

@@ -56,8 +56,8 @@ static cria_status split(cria_comm *comm, int color, cria_comm **out, cria_error
     struct {
         int color;
         group *shared;
-    } mine = {color, NULL}, all[CRIA_MAX_RANKS];
-    int64_t bytes[CRIA_MAX_RANKS];
+    } mine = {color, NULL}, all[CRIA_COMM_MAX_RANKS];
+    int64_t bytes[CRIA_COMM_MAX_RANKS];
     int size = 0, rank = 0, first = -1;
     for (int r = 0; r < comm->size; r++) bytes[r] = sizeof mine;
     CRIA_TRY(cria_comm_all_gather(comm, &mine, all, bytes, err));
@@ -102,8 +102,8 @@ static cria_status create_rank(group *g, int rank, int size, const cria_comm_opt
 }
 
 cria_status cria_comm_create_threads(int size, const cria_comm_options *given, cria_comm **out, cria_error *err) {
-    if (size < 1 || size > CRIA_MAX_RANKS)
-        return cria_fail(err, CRIA_ERR_ARGUMENT, "%d ranks, must be 1 .. %d", size, CRIA_MAX_RANKS);
+    if (size < 1 || size > CRIA_COMM_MAX_RANKS)
+        return cria_fail(err, CRIA_ERR_ARGUMENT, "%d ranks, must be 1 .. %d", size, CRIA_COMM_MAX_RANKS);
     cria_comm_options options = cria_comm_options_fill(given);
     group *g = make_group(size);
     if (g) atomic_store(&g->users, 1); /* this function, until all ranks are made */

@@ -2,34 +2,11 @@
 #include "parallel/execute/executor.h"
 
 #include "base/clock.h"
+#include "parallel/execute/exchange.h"
 #include "parallel/execute/load.h"
-#include "parallel/execute/memory.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-struct cria_executor {
-    const cria_graph *graph;
-    const cria_program *program;
-    const cria_kernels *kernels;
-    cria_pool *pool;
-    cria_executor_options options;
-    cria_memory weights, kv, workspace, scratch;
-    cria_panels *panels;      /* by weight index; vectors have only data */
-    cria_kv_layer *kv_layers; /* by KV index */
-    cria_logits_sink *sink;
-    void *sink_context;
-    bool profiling;
-    double *seconds;
-};
-
-/* One step as the workers see it. */
-typedef struct {
-    cria_executor *executor;
-    const cria_batch *batch;
-    cria_batch_result *result;
-    int64_t first_row, rows; /* the head's chunk */
-} step;
 
 int64_t cria_executor_kv_bytes(const cria_program *program, cria_type kv_type, int64_t block_tokens, int64_t blocks) {
     int64_t total = 0;
@@ -59,11 +36,11 @@ static int64_t scratch_stride(const cria_executor *e) {
     int64_t most = 64;
     for (int i = 0; i < e->program->instruction_count; i++) {
         const cria_instruction *ins = &e->program->instructions[i];
-        if (ins->kernel == CRIA_KERNEL_sample) {
-            int64_t logits = (int64_t)cria_sample_scratch_bytes(ins->width);
+        if (ins->what == CRIA_DO_SAMPLE || (ins->what == CRIA_DO_KERNEL && ins->kernel == CRIA_KERNEL_sample)) {
+            int64_t logits = (int64_t)cria_sample_scratch_bytes(e->program->vocab_all);
             if (logits > most) most = logits;
         }
-        if (ins->kernel != CRIA_KERNEL_attention) continue;
+        if (ins->what != CRIA_DO_KERNEL || ins->kernel != CRIA_KERNEL_attention) continue;
         const cria_kv_spec *kv = &e->program->kv[ins->operand[0].index];
         int64_t bytes =
             (int64_t)cria_attention_scratch_bytes(e->options.block_tokens, ins->heads, kv->kv_heads, kv->head_dim);
@@ -98,6 +75,7 @@ static cria_status create(cria_executor *e, const cria_param_source *source, cri
         const cria_weight_spec *w = &p->weights[i];
         e->panels[i] = (cria_panels){w->panel, w->rows, w->cols, (uint8_t *)e->weights.data + w->offset};
     }
+    CRIA_TRY(cria_exchange_create(e, err));
     CRIA_TRY(cria_load_weights(e->graph, p, e->pool, source, e->options.progress, e->weights.data, err));
     cria_pool_run(e->pool, touch_job, &e->workspace);
     return CRIA_OK;
@@ -128,48 +106,41 @@ void cria_executor_destroy(cria_executor *e) {
     cria_memory_unmap(&e->kv);
     cria_memory_unmap(&e->workspace);
     cria_memory_unmap(&e->scratch);
+    cria_memory_unmap(&e->split);
     free(e->panels);
     free(e->kv_layers);
     free(e->seconds);
     free(e);
 }
 
-static float *work(const cria_executor *e, const cria_operand *operand) {
-    return operand->space == CRIA_SPACE_WORK ? (float *)((uint8_t *)e->workspace.data + operand->offset) : NULL;
-}
-
-static const float *vector(const cria_executor *e, const cria_operand *operand) {
-    return operand->space == CRIA_SPACE_WEIGHT ? e->panels[operand->index].data : NULL;
-}
-
-static void call_embed(const step *s, const cria_instruction *ins, cria_worker *worker) {
+static void call_embed(const cria_step *s, const cria_instruction *ins, cria_worker *worker) {
     const cria_operand *o = ins->operand;
     cria_embed_args args = {.table = &s->executor->panels[o[1].index],
                             .ids = o[0].space == CRIA_SPACE_POSITIONS ? s->batch->positions : s->batch->token_ids,
                             .tokens = s->batch->tokens,
                             .id_offset = ins->offset,
                             .accumulate = ins->accumulate,
-                            .out = work(s->executor, &o[2]),
+                            .out = cria_work(s->executor, &o[2]),
                             .out_stride = o[2].stride};
     s->executor->kernels->embed(&args, worker);
 }
 
-static void call_linear(const step *s, const cria_instruction *ins, int64_t tokens, cria_worker *worker) {
+static void call_linear(const cria_step *s, const cria_instruction *ins, int64_t tokens, cria_worker *worker) {
     const cria_executor *e = s->executor;
     const cria_operand *o = ins->operand;
     cria_linear_args args = {.weight = &e->panels[o[1].index],
-                             .in = work(e, &o[0]),
+                             .in = cria_work(e, &o[0]),
                              .tokens = tokens,
-                             .bias = vector(e, &o[2]),
-                             .residual = work(e, &o[3]),
+                             .bias = cria_vector(e, &o[2]),
+                             .residual = cria_work(e, &o[3]),
                              .residual_stride = o[3].stride,
                              .activation = ins->activation,
-                             .out = work(e, &o[4]),
+                             .out = cria_work(e, &o[4]),
                              .out_stride = o[4].stride};
     e->kernels->linear(&args, worker);
 }
 
-static void call_attention(const step *s, const cria_instruction *ins, cria_worker *worker) {
+static void call_attention(const cria_step *s, const cria_instruction *ins, cria_worker *worker) {
     const cria_executor *e = s->executor;
     const cria_operand *o = ins->operand;
     cria_attention_args args = {.layer = &e->kv_layers[o[0].index],
@@ -180,24 +151,27 @@ static void call_attention(const step *s, const cria_instruction *ins, cria_work
                                 .table_stride = s->batch->limits.blocks_per_sequence,
                                 .heads = ins->heads,
                                 .scale = ins->scale,
-                                .q = work(e, &o[1]),
+                                .q = cria_work(e, &o[1]),
                                 .q_stride = o[1].stride,
-                                .out = work(e, &o[2]),
+                                .out = cria_work(e, &o[2]),
                                 .out_stride = o[2].stride,
                                 .scratch = e->scratch.data};
     e->kernels->attention(&args, worker);
 }
 
-static void call_sample(const step *s, const cria_instruction *ins, cria_worker *worker) {
+static void show_logits(const cria_step *s, const cria_instruction *ins, cria_worker *worker) {
+    const cria_executor *e = s->executor;
+    if (worker->index == 0)
+        e->sink(e->sink_context, s->first_row, s->rows, ins->width, ins->operand[0].stride,
+                cria_work(e, &ins->operand[0]));
+    cria_worker_barrier(worker);
+}
+
+static void call_sample(const cria_step *s, const cria_instruction *ins, cria_worker *worker) {
     const cria_executor *e = s->executor;
     const cria_operand *o = ins->operand;
     int64_t top = s->batch->limits.top_logprobs;
-    if (e->sink) {
-        if (worker->index == 0)
-            e->sink(e->sink_context, s->first_row, s->rows, ins->width, o[0].stride, work(e, &o[0]));
-        cria_worker_barrier(worker);
-    }
-    cria_sample_args args = {.logits = work(e, &o[0]),
+    cria_sample_args args = {.logits = cria_work(e, &o[0]),
                              .rows = s->rows,
                              .vocab = ins->width,
                              .stride = o[0].stride,
@@ -214,7 +188,7 @@ static void call_sample(const step *s, const cria_instruction *ins, cria_worker 
 }
 
 /* Binds an instruction's operands to memory and calls its kernel. */
-static void call(const step *s, const cria_instruction *ins, cria_worker *worker) {
+static void call(const cria_step *s, const cria_instruction *ins, cria_worker *worker) {
     const cria_executor *e = s->executor;
     const cria_operand *o = ins->operand;
     int64_t tokens = ins->phase == CRIA_PHASE_HEAD ? s->rows : s->batch->tokens;
@@ -223,26 +197,26 @@ static void call(const step *s, const cria_instruction *ins, cria_worker *worker
         call_embed(s, ins, worker);
         break;
     case CRIA_KERNEL_norm: {
-        cria_norm_args args = {.in = work(e, &o[0]),
+        cria_norm_args args = {.in = cria_work(e, &o[0]),
                                .in_stride = o[0].stride,
                                .tokens = tokens,
                                .width = ins->width,
-                               .weight = vector(e, &o[1]),
-                               .bias = vector(e, &o[2]),
+                               .weight = cria_vector(e, &o[1]),
+                               .bias = cria_vector(e, &o[2]),
                                .eps = ins->eps,
                                .rms = ins->rms,
-                               .out = work(e, &o[3]),
+                               .out = cria_work(e, &o[3]),
                                .out_stride = o[3].stride};
         e->kernels->norm(&args, worker);
         break;
     }
     case CRIA_KERNEL_prepare: {
         cria_prepare_args args = {.type = ins->panel,
-                                  .in = work(e, &o[0]),
+                                  .in = cria_work(e, &o[0]),
                                   .in_stride = o[0].stride,
                                   .tokens = tokens,
                                   .cols = ins->width,
-                                  .out = work(e, &o[1])};
+                                  .out = cria_work(e, &o[1])};
         e->kernels->prepare(&args, worker);
         break;
     }
@@ -250,32 +224,32 @@ static void call(const step *s, const cria_instruction *ins, cria_worker *worker
         call_linear(s, ins, tokens, worker);
         break;
     case CRIA_KERNEL_glu: {
-        cria_glu_args args = {.gate = work(e, &o[0]),
-                              .up = work(e, &o[1]),
+        cria_glu_args args = {.gate = cria_work(e, &o[0]),
+                              .up = cria_work(e, &o[1]),
                               .in_stride = o[0].stride,
                               .tokens = tokens,
                               .width = ins->width,
                               .activation = ins->activation,
-                              .out = work(e, &o[2]),
+                              .out = cria_work(e, &o[2]),
                               .out_stride = o[2].stride};
         e->kernels->glu(&args, worker);
         break;
     }
     case CRIA_KERNEL_rope: {
-        cria_rope_args args = {.x = work(e, &o[0]),
+        cria_rope_args args = {.x = cria_work(e, &o[0]),
                                .stride = o[0].stride,
                                .tokens = tokens,
                                .heads = ins->heads,
                                .head_dim = ins->width,
                                .positions = s->batch->positions,
-                               .table = vector(e, &o[1])};
+                               .table = cria_vector(e, &o[1])};
         e->kernels->rope(&args, worker);
         break;
     }
     case CRIA_KERNEL_kv_store: {
         cria_kv_store_args args = {.layer = &e->kv_layers[o[0].index],
-                                   .k = work(e, &o[1]),
-                                   .v = work(e, &o[2]),
+                                   .k = cria_work(e, &o[1]),
+                                   .v = cria_work(e, &o[2]),
                                    .stride = o[1].stride,
                                    .tokens = tokens,
                                    .slots = s->batch->slots};
@@ -286,17 +260,18 @@ static void call(const step *s, const cria_instruction *ins, cria_worker *worker
         call_attention(s, ins, worker);
         break;
     case CRIA_KERNEL_gather: {
-        cria_gather_args args = {.in = work(e, &o[0]),
+        cria_gather_args args = {.in = cria_work(e, &o[0]),
                                  .in_stride = o[0].stride,
                                  .width = ins->width,
                                  .count = s->rows,
                                  .rows = s->batch->row_token + s->first_row,
-                                 .out = work(e, &o[1]),
+                                 .out = cria_work(e, &o[1]),
                                  .out_stride = o[1].stride};
         e->kernels->gather(&args, worker);
         break;
     }
     case CRIA_KERNEL_sample:
+        if (e->sink) show_logits(s, ins, worker);
         call_sample(s, ins, worker);
         break;
     case CRIA_KERNEL_COUNT:
@@ -304,26 +279,33 @@ static void call(const step *s, const cria_instruction *ins, cria_worker *worker
     }
 }
 
-static void run_phase(const step *s, cria_phase phase, cria_worker *worker) {
+/* False once communication has failed: all workers see it after the same barrier. */
+static bool run_phase(const cria_step *s, cria_phase phase, cria_worker *worker) {
     cria_executor *e = s->executor;
     for (int i = 0; i < e->program->instruction_count; i++) {
         const cria_instruction *ins = &e->program->instructions[i];
         if (ins->phase != phase) continue;
         bool timed = e->profiling && worker->index == 0;
         uint64_t start = timed ? cria_clock_ns() : 0;
-        call(s, ins, worker);
+        if (ins->what == CRIA_DO_SAMPLE && e->sink) show_logits(s, ins, worker);
+        if (ins->what == CRIA_DO_KERNEL)
+            call(s, ins, worker);
+        else
+            cria_exchange(s, ins, worker);
         cria_worker_barrier(worker);
         if (timed) e->seconds[i] += cria_seconds_between(start, cria_clock_ns());
+        if (ins->what != CRIA_DO_KERNEL && e->error.status != CRIA_OK) return false;
     }
+    return true;
 }
 
 static void step_job(cria_worker *worker, void *context) {
-    step s = *(const step *)context; /* a copy of its own: every worker counts the chunks itself */
-    run_phase(&s, CRIA_PHASE_BODY, worker);
+    cria_step s = *(const cria_step *)context; /* a copy of its own: every worker counts the chunks itself */
+    bool well = run_phase(&s, CRIA_PHASE_BODY, worker);
     int64_t chunk = s.executor->program->head_rows;
-    for (s.first_row = 0; s.first_row < s.batch->rows; s.first_row += chunk) {
+    for (s.first_row = 0; well && s.first_row < s.batch->rows; s.first_row += chunk) {
         s.rows = s.batch->rows - s.first_row < chunk ? s.batch->rows - s.first_row : chunk;
-        run_phase(&s, CRIA_PHASE_HEAD, worker);
+        well = run_phase(&s, CRIA_PHASE_HEAD, worker);
     }
 }
 
@@ -333,8 +315,10 @@ cria_status cria_executor_step(cria_executor *executor, const cria_batch *batch,
     if (batch->tokens > p->max_tokens)
         return cria_fail(err, CRIA_ERR_INTERNAL, "a step of %d tokens, planned for %lld", batch->tokens,
                          (long long)p->max_tokens);
-    step s = {.executor = executor, .batch = batch, .result = result};
+    cria_step s = {.executor = executor, .batch = batch, .result = result};
+    executor->error = (cria_error){0};
     if (batch->tokens > 0) cria_pool_run(executor->pool, step_job, &s);
+    if (executor->error.status != CRIA_OK) return cria_fail(err, executor->error.status, "%s", executor->error.message);
     return CRIA_OK;
 }
 

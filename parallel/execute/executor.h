@@ -9,6 +9,7 @@
 #include "base/pool.h"
 #include "kernels/kernels.h"
 #include "parallel/execute/batch.h"
+#include "parallel/execute/ranks.h"
 #include "parallel/graph/graph.h"
 #include "parallel/lower/program.h"
 
@@ -36,6 +37,7 @@ typedef struct {
     int64_t block_tokens, blocks; /* KV blocks per layer */
     cria_type kv_type;            /* CRIA_F32 or CRIA_BF16 */
     FILE *progress;               /* where the progress bar goes; NULL: nowhere */
+    const cria_ranks *ranks;      /* whom the program talks to; NULL: a program of one rank; borrowed */
 } cria_executor_options;
 
 typedef struct cria_executor cria_executor;
@@ -55,7 +57,8 @@ cria_status cria_executor_step(cria_executor *executor, const cria_batch *batch,
 cria_runner cria_executor_runner(cria_executor *executor);
 
 /* Logits of the last step's rows are overwritten by sampling; with a sink set, each chunk of rows is handed out first
- * (worker 0, before sampling). For tests and comparisons; NULL: off. */
+ * (worker 0, before sampling): those of this rank's part of the vocabulary, from the program's vocab_begin on. For
+ * tests and comparisons; NULL: off. */
 typedef void cria_logits_sink(void *context, int64_t first_row, int64_t rows, int64_t vocab, int64_t stride,
                               const float *logits);
 void cria_executor_set_sink(cria_executor *executor, cria_logits_sink *sink, void *context);

@@ -23,14 +23,14 @@ static int64_t file_row(const cria_param_view *view, int64_t row) {
     return head * d + 2 * (within % half) + within / half;
 }
 
-/* Row r of the fused matrix as it lies in its file; NULL beyond the last. */
+/* Row r of the fused matrix as it lies in its file, from its first column; NULL beyond the last. */
 static const void *source_row(const packing *p, int64_t row, cria_type *type) {
     for (int i = 0; i < p->spec->parts; i++) {
-        int64_t rows = p->spec->row_end[i] - p->spec->row_begin[i];
+        int64_t rows = cria_selection_count(&p->spec->row[i]);
         if (row < rows) {
             const cria_param_view *view = &p->view[i];
             *type = view->type;
-            int64_t at = file_row(view, p->spec->row_begin[i] + row);
+            int64_t at = file_row(view, cria_selection_at(&p->spec->row[i], row));
             return (const uint8_t *)view->data + (size_t)at * cria_type_bytes(view->type, (size_t)view->cols);
         }
         row -= rows;
@@ -38,26 +38,49 @@ static const void *source_row(const packing *p, int64_t row, cria_type *type) {
     return NULL;
 }
 
-/* Reads a row as f32 into `out`, so that panels whose rows come from parts of different types are packed too. */
+/* Where the chosen columns begin in the file's row, if they lie together and begin where a block of the type does; -1
+ * otherwise. */
+static int64_t first_column(const packing *p, cria_type type) {
+    const cria_selection *c = &p->spec->col;
+    bool together = c->outer_end - c->outer_begin == 1 || (c->inner_begin == 0 && c->inner_end == c->extent);
+    int64_t first = cria_selection_at(c, 0);
+    bool aligned = !cria_type_is_block(type) || (first % CRIA_GROUP == 0 && p->spec->cols % CRIA_GROUP == 0);
+    return together && aligned ? first : -1;
+}
+
+/* The chosen columns of a row of the file as f32; `wide`: room for a row of the file. */
+static void read_columns(const packing *p, const void *row, cria_type type, float *wide, float *out) {
+    const cria_selection *c = &p->spec->col;
+    int64_t inner = c->inner_end - c->inner_begin;
+    cria_to_f32(type, row, 0, p->view[0].cols, wide);
+    for (int64_t o = c->outer_begin; o < c->outer_end; o++, out += inner)
+        for (int64_t i = 0; i < inner; i++) out[i] = wide[o * c->extent + c->inner_begin + i];
+}
+
+/* Rows whose columns lie together are packed as they are in the file; others, and panels whose rows come from parts of
+ * different types, through f32. */
 static void pack_panel(const packing *p, int64_t panel, float *scratch) {
     const void *rows[CRIA_PANEL_ROWS];
-    cria_type type = CRIA_F32, first = CRIA_F32;
-    bool mixed = false;
+    cria_type type[CRIA_PANEL_ROWS] = {CRIA_F32};
+    bool direct = true;
     for (int r = 0; r < CRIA_PANEL_ROWS; r++) {
-        rows[r] = source_row(p, panel * CRIA_PANEL_ROWS + r, &type);
-        if (r == 0) first = type;
-        mixed |= rows[r] && type != first;
+        rows[r] = source_row(p, panel * CRIA_PANEL_ROWS + r, &type[r]);
+        direct = direct && (!rows[r] || (type[r] == type[0] && first_column(p, type[r]) >= 0));
     }
     size_t bytes = cria_panel_bytes(p->spec->panel, p->spec->cols);
-    float *wide = scratch + CRIA_PANEL_ROWS * cria_round_up((size_t)p->spec->cols, CRIA_GROUP);
-    for (int r = 0; mixed && r < CRIA_PANEL_ROWS; r++) {
-        const void *row = source_row(p, panel * CRIA_PANEL_ROWS + r, &type);
-        float *to = wide + r * p->spec->cols;
-        if (row) cria_to_f32(type, row, 0, p->spec->cols, to);
-        rows[r] = row ? to : NULL;
-        first = CRIA_F32;
+    float *narrow = scratch + CRIA_PANEL_ROWS * cria_round_up((size_t)p->spec->cols, CRIA_GROUP);
+    float *wide = narrow + CRIA_PANEL_ROWS * p->spec->cols;
+    for (int r = 0; r < CRIA_PANEL_ROWS; r++) {
+        if (!rows[r]) continue;
+        if (direct) {
+            rows[r] = (const uint8_t *)rows[r] + cria_type_bytes(type[r], (size_t)first_column(p, type[r]));
+            continue;
+        }
+        read_columns(p, rows[r], type[r], wide, narrow + r * p->spec->cols);
+        rows[r] = narrow + r * p->spec->cols;
     }
-    cria_pack_panel(p->spec->panel, p->spec->cols, first, rows, scratch, p->out + (size_t)panel * bytes);
+    cria_pack_panel(p->spec->panel, p->spec->cols, direct ? type[0] : CRIA_F32, rows, scratch,
+                    p->out + (size_t)panel * bytes);
 }
 
 static void pack_job(cria_worker *worker, void *context) {
@@ -72,8 +95,9 @@ static void load_vector(const packing *p) {
     float *out = (float *)p->out;
     for (int i = 0; i < p->spec->parts; i++) {
         const cria_param_view *view = &p->view[i];
-        for (int64_t r = p->spec->row_begin[i]; r < p->spec->row_end[i]; r++) {
-            int64_t at = file_row(view, r);
+        int64_t rows = cria_selection_count(&p->spec->row[i]);
+        for (int64_t r = 0; r < rows; r++) {
+            int64_t at = file_row(view, cria_selection_at(&p->spec->row[i], r));
             const uint8_t *from = (const uint8_t *)view->data + (size_t)at * cria_type_bytes(view->type, 1);
             cria_to_f32(view->type, from, 0, 1, out++);
         }
@@ -115,11 +139,17 @@ static cria_status load_one(const cria_graph *graph, const cria_weight_spec *spe
 
 cria_status cria_load_weights(const cria_graph *graph, const cria_program *program, cria_pool *pool,
                               const cria_param_source *source, FILE *progress, void *arena, cria_error *err) {
-    int64_t widest = 0;
-    for (int i = 0; i < program->weight_count; i++)
-        if (program->weights[i].kind == CRIA_WEIGHT_PANELS && program->weights[i].cols > widest)
-            widest = program->weights[i].cols;
-    int64_t stride = (int64_t)cria_round_up((size_t)widest, CRIA_GROUP) * CRIA_PANEL_ROWS * 2;
+    int64_t widest = 0, file = 0;
+    for (int i = 0; i < program->weight_count; i++) {
+        const cria_weight_spec *w = &program->weights[i];
+        if (w->kind != CRIA_WEIGHT_PANELS) continue;
+        const cria_tensor *t = cria_graph_tensor(graph, w->tensor[0]);
+        int64_t whole = cria_tensor_extent(t, 1); /* no row of a file is longer than all columns of all but one dim */
+        if (w->cols > widest) widest = w->cols;
+        if (whole > file) file = whole;
+    }
+    int64_t stride = (int64_t)cria_round_up((size_t)widest, CRIA_GROUP) * CRIA_PANEL_ROWS * 2 +
+                     (int64_t)cria_round_up((size_t)file, CRIA_GROUP);
     float *scratch = malloc((size_t)stride * sizeof(float) * (size_t)cria_pool_threads(pool));
     if (!scratch) return cria_fail(err, CRIA_ERR_MEMORY, "no memory to pack weights");
     cria_progress *bar = cria_progress_create(progress, "packing weights", "B", (uint64_t)program->weight_bytes);
