@@ -557,10 +557,11 @@ static cria_status lower_op(cria_lowering *l, int index) {
         return lower_gather(l, index);
     case CRIA_OP_SAMPLE:
         return lower_sample(l, index);
-    case CRIA_OP_COUNT:
+    default:
         break;
     }
-    return cria_fail(l->err, CRIA_ERR_UNSUPPORTED, "operator %d cannot be lowered", index);
+    return cria_fail(l->err, CRIA_ERR_UNSUPPORTED, "operator %d (%s) cannot be lowered", index,
+                     cria_op_info_of(cria_graph_op(l->graph, index)->kind)->name);
 }
 
 /* Tokens of a step come from any sequences and see each other through the cache: no rank can do with a part of them. */
