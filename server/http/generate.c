@@ -191,9 +191,9 @@ static void take_event(cria_server *server, cria_event *event) {
     cria_exchange *exchange = choice->owner;
     cria_generation *generation = exchange->generation;
     if (exchange->socket && !exchange->ended) {
-        cria_metrics_event(server->metrics, generation, choice, event, exchange->start_ns);
-        size_t i = (size_t)(choice - generation->choices);
         bool before = choice->done;
+        if (event->kind == CRIA_EVENT_TOKEN && !before) cria_metrics_token(server->metrics, choice, exchange->start_ns);
+        size_t i = (size_t)(choice - generation->choices);
         if (cria_generation_event(generation, i, event, &exchange->out)) {
             cria_engine_cancel(server->api.model->engine, choice->engine_id);
         }
@@ -211,6 +211,11 @@ static void take_event(cria_server *server, cria_event *event) {
         }
     }
     if (event->kind == CRIA_EVENT_FINISH) {
+        if (choice->done) {
+            cria_metrics_end(server->metrics, choice, event, exchange->start_ns);
+        } else { /* nobody has seen it end */
+            cria_metrics_finish(server->metrics, event->finish == CRIA_FINISH_ERROR ? "error" : "abort");
+        }
         choice->released = true;
         --exchange->open;
         cria_exchange_release(exchange);

@@ -97,8 +97,19 @@ void cria_metrics_request(cria_metrics *metrics, const cria_generation *generati
     if (generation->params.has_max_tokens) observe(metrics, PARAMS_MAX_TOKENS, (double)generation->params.max_tokens);
 }
 
-static void observe_end(cria_metrics *metrics, const cria_event *event, uint64_t start_ns, uint64_t now_ns) {
-    observe(metrics, END_TO_END, cria_seconds_between(start_ns, now_ns));
+void cria_metrics_token(cria_metrics *metrics, cria_choice *choice, uint64_t start_ns) {
+    uint64_t now_ns = cria_clock_ns();
+    if (choice->last_ns) {
+        observe(metrics, INTER_TOKEN, cria_seconds_between(choice->last_ns, now_ns));
+    } else {
+        observe(metrics, FIRST_TOKEN, cria_seconds_between(start_ns, now_ns));
+    }
+    choice->last_ns = now_ns;
+}
+
+void cria_metrics_end(cria_metrics *metrics, const cria_choice *choice, const cria_event *event, uint64_t start_ns) {
+    uint64_t end_ns = choice->last_ns ? choice->last_ns : cria_clock_ns();
+    observe(metrics, END_TO_END, cria_seconds_between(start_ns, end_ns));
     observe(metrics, QUEUE, event->queue_seconds);
     observe(metrics, PREFILL, event->prefill_seconds);
     observe(metrics, DECODE, event->decode_seconds);
@@ -107,22 +118,6 @@ static void observe_end(cria_metrics *metrics, const cria_event *event, uint64_t
     observe(metrics, GENERATION_TOKENS, event->generated_tokens);
     if (event->generated_tokens > 1) {
         observe(metrics, OUTPUT_TOKEN, event->decode_seconds / (event->generated_tokens - 1));
-    }
-}
-
-void cria_metrics_event(cria_metrics *metrics, const cria_generation *generation, cria_choice *choice,
-                        const cria_event *event, uint64_t start_ns) {
-    (void)generation;
-    uint64_t now_ns = cria_clock_ns();
-    if (event->kind == CRIA_EVENT_TOKEN) {
-        if (choice->last_ns) {
-            observe(metrics, INTER_TOKEN, cria_seconds_between(choice->last_ns, now_ns));
-        } else {
-            observe(metrics, FIRST_TOKEN, cria_seconds_between(start_ns, now_ns));
-        }
-        choice->last_ns = now_ns;
-    } else if (event->kind == CRIA_EVENT_FINISH) {
-        observe_end(metrics, event, start_ns, now_ns);
     }
 }
 

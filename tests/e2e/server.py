@@ -111,9 +111,13 @@ class Server:
             assert time.monotonic() < end, f"running, waiting, KV use after {seconds} s: {held}"
             time.sleep(0.02)
 
-    def resident_bytes(self):
+    def resident_bytes(self, field="VmRSS"):
+        """VmRSS: now; VmHWM: the most since it started."""
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024
+        return int(re.search(rf"{field}:\s+(\d+) kB", status)[1]) * 1024
+
+    def open_files(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
     def stop(self, with_signal=signal.SIGTERM, seconds=30):
         """Ends the server; returns its exit status."""

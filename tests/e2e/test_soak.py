@@ -1,16 +1,20 @@
 """Nothing lost: requests that leave, are cancelled or make no sense, among ones that must be answered right.
 
-CRIA_SOAK=10000 makes it the long run; by default it is short.
+CRIA_SOAK=10000 makes it the long run, CRIA_SEED another one; by default it is short:
+
+    CRIA_SOAK=10000 build/venv/bin/python -m pytest -s tests/e2e/test_soak.py
 """
 import asyncio
 import json
 import os
 import random
+import time
 
 import aiohttp
 from server import FIXTURES, Server
 
 REQUESTS = int(os.environ.get("CRIA_SOAK", 600))
+SEED = int(os.environ.get("CRIA_SEED", 4))
 AT_ONCE = 24
 NONSENSE = [b"", b"{", b"[]", b'{"prompt": 5}', b'{"prompt": "a", "max_tokens": -3}', b'{"prompt": [-1]}',
             b'{"prompt": "\xff\xfe"}', b'{"prompt": "a", "temperature": 1e999}', b'{"prompt": "a", "n": 99999999}',
@@ -46,14 +50,17 @@ class Client:
         elif kind < 0.75:
             async with self.session.post("/v1/completions", json=body) as answer:
                 assert answer.status == 200, await answer.text()
-                assert (await answer.json())["choices"][0]["text"] == text
-                self.answered += 1
+                whole = await answer.json()
+            assert whole["choices"][0]["text"] == text and whole["choices"][0]["finish_reason"] == "length"
+            assert whole["usage"]["completion_tokens"] == 40 and whole["usage"]["prompt_tokens"] == len(prompt)
+            self.answered += 1
         else:
             async with self.session.post("/v1/completions", json={**body, "stream": True}) as answer:
                 payload = (await answer.read()).decode()
             assert payload.endswith("data: [DONE]\n\n")
             pieces = [json.loads(line[6:]) for line in payload.split("\n\n")[:-2]]
             assert "".join(piece["choices"][0]["text"] for piece in pieces) == text
+            assert pieces[-1]["choices"][0]["finish_reason"] == "length"
             self.answered += 1
 
     async def leave(self, body):
@@ -84,20 +91,27 @@ async def soak(server, count, chance, expected):
 
 
 def test_after_disconnects_cancels_and_nonsense_all_blocks_are_free_and_every_answer_was_right():
-    chance = random.Random(4)
+    chance = random.Random(SEED)
     # 40 blocks of 16 tokens for up to 24 sequences of up to 148: blocks run out, sequences are preempted
     with Server(FIXTURES / "models" / "opt-f16-text", "--max-num-seqs", AT_ONCE, "--block-size", 16,
-                "--kv-cache-memory", 40 * 16 * 2 * 2 * 32 * 4, name="m") as server:
+                "--kv-cache-memory", 40 * 16 * 2 * 2 * 32 * 2, "--kv-cache-dtype", "bf16", name="m") as server:
         expected = [(prompt, server.complete(prompt, max_tokens=40, ignore_eos=True)["choices"][0]["text"])
                     for prompt in prompts_of(chance)]
         asyncio.run(soak(server, 100, chance, expected))  # buffers and arenas reach their size
         server.wait_until_idle()
-        before = server.resident_bytes()
+        memory, files, start = server.resident_bytes(), server.open_files(), time.monotonic()
         client = asyncio.run(soak(server, REQUESTS, chance, expected))
+        seconds = time.monotonic() - start
         metrics = server.wait_until_idle()
-        print(f"answered {client.answered}, left {client.left}, refused {client.refused}, "
-              f"preempted {metrics['vllm:num_preemptions_total']:.0f}")
+        grown = server.resident_bytes() - memory
+        print(f"\n{REQUESTS} requests in {seconds:.1f} s: {client.answered} answered and right, {client.left} left, "
+              f"{client.refused} refused; {metrics['vllm:num_preemptions_total']:.0f} preemptions; "
+              f"resident memory {memory / 1e6:.1f} MB before, {grown / 1e6:+.1f} MB after")
+        assert client.answered + client.left + client.refused == REQUESTS
         assert client.answered > REQUESTS / 4 and client.left > 0 and client.refused > 0
         assert metrics["vllm:num_preemptions_total"] > 0, "the pool was large enough: the test shows too little"
-        assert server.resident_bytes() - before < 8 << 20
+        assert grown < 8 << 20
+        assert server.open_files() <= files
+        for prompt, text in expected:  # and it still answers as in the beginning
+            assert server.complete(prompt, max_tokens=40, ignore_eos=True)["choices"][0]["text"] == text
         assert server.stop() == 0
