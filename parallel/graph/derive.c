@@ -33,11 +33,17 @@ void cria_gradient_whole(cria_backward *backward, const cria_op *op, int dy) {
     if (cria_backward_wants(backward, op, 0)) cria_backward_pass(backward, op, 0, dy);
 }
 
+static bool same_dims(const cria_tensor *a, const cria_tensor *b) {
+    for (int d = 0; d < a->dims && d < b->dims; d++)
+        if (a->dim[d].name != b->dim[d].name) return false;
+    return a->dims == b->dims;
+}
+
 /* ADD and SUB; what the second operand was repeated over is summed. */
 void cria_gradient_add(cria_backward *backward, const cria_op *op, int dy) {
     cria_gradient_whole(backward, op, dy);
     if (!cria_backward_wants(backward, op, 1)) return;
-    if (op->kind == CRIA_OP_ADD && tensor_of(backward, op->input[1])->dims == tensor_of(backward, dy)->dims)
+    if (op->kind == CRIA_OP_ADD && same_dims(tensor_of(backward, op->input[1]), tensor_of(backward, dy)))
         cria_backward_pass(backward, op, 1, dy);
     else
         give_sum(backward, op, 1, dy, NONE, op->kind == CRIA_OP_ADD ? 1 : -1);
