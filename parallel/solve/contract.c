@@ -12,6 +12,7 @@ typedef struct {
     int *root, *number; /* number[root]: its node in the new model */
     int32_t **to;       /* NULL: the identity */
     int *first_member, *next_member;
+    int empty;
 } forest;
 
 static int32_t follow(const int32_t *table, int i) {
@@ -258,6 +259,7 @@ static cria_status build(forest *f, cria_model *to, cria_arena *stage_arena, con
     for (int v = 0; v < n; v++) {
         into[v] = f->change->dead[f->root[v]] ? -1 : f->number[f->root[v]];
         if (f->number[v] < 0) continue;
+        f->empty = v;
         status = build_node(f, v, sel, map, stage_arena, to);
         if (status != CRIA_OK) return status;
     }
@@ -284,7 +286,7 @@ static cria_status build(forest *f, cria_model *to, cria_arena *stage_arena, con
 }
 
 cria_status cria_contract(const cria_model *from, const cria_change *change, cria_model *to, cria_arena *stage_arena,
-                          const cria_stage **stages) {
+                          const cria_stage **stages, int *empty) {
     forest f = {.from = from, .change = change, .scratch = cria_arena_create(1 << 16, 0)};
     *to = (cria_model){
         .slices = from->slices, .constant = from->constant, .arena = cria_arena_create((size_t)1 << 16, 0)};
@@ -299,6 +301,7 @@ cria_status cria_contract(const cria_model *from, const cria_change *change, cri
     }
     if (status == CRIA_OK) status = cria_model_drop_slices(to);
     cria_arena_destroy(f.scratch);
+    *empty = f.empty;
     if (status != CRIA_OK) {
         cria_arena_destroy(to->arena);
         to->arena = NULL;

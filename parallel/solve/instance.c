@@ -11,6 +11,8 @@
 #include <zlib.h>
 
 enum { CHUNK = 1 << 18, MOST_NESTING = 64, KEY_BYTES = 32 };
+#define MOST_TEXT (UINT64_C(1) << 31)
+#define MOST_NUMBERS ((size_t)1 << 28)
 
 /* The text: `next` to `end` is at hand, more comes from refill. */
 typedef struct {
@@ -19,6 +21,8 @@ typedef struct {
     z_stream zip;
     bool compressed, inflated;
     uint8_t *chunk;
+    size_t numbers; /* that there is room for in the tables */
+    const cria_until *until;
     cria_error *err;
 } reader;
 
@@ -37,6 +41,12 @@ typedef struct {
     int64_t limit;
     bool has_limit;
 } instance;
+
+static cria_status check_time(const reader *in) {
+    if (!cria_until_over(in->until)) return CRIA_OK;
+    return cria_fail(in->err, CRIA_ERR_CLOSED, "the time was over after %llu bytes of text",
+                     (unsigned long long)(in->before + (uint64_t)(in->next - in->start)));
+}
 
 static cria_status refill(reader *in, bool *more) {
     *more = false;
@@ -59,6 +69,10 @@ static cria_status refill(reader *in, bool *more) {
     }
     in->start = in->next = in->chunk;
     in->end = in->chunk + (CHUNK - in->zip.avail_out);
+    if (in->before > MOST_TEXT)
+        return cria_fail(in->err, CRIA_ERR_UNSUPPORTED, "the inflated text has over %llu bytes",
+                         (unsigned long long)MOST_TEXT);
+    CRIA_TRY(check_time(in));
     *more = in->end > in->next;
     return CRIA_OK;
 }
@@ -134,6 +148,7 @@ static cria_status read_string(reader *in, char *key) {
 /* Any value of a key that is not known. Brackets are matched by kind through a stack of MOST_NESTING. */
 static cria_status skip_value(reader *in, int depth) {
     int byte;
+    if (depth <= 1) CRIA_TRY(check_time(in));
     CRIA_TRY(peek_token(in, &byte));
     if (byte == '"') return read_string(in, NULL);
     if (byte == '[' || byte == '{') {
@@ -197,6 +212,10 @@ static inline cria_status read_number(reader *in, int64_t *out) {
 static cria_status make_room(reader *in, table *t) {
     if (t->used == t->room) {
         size_t room = t->room ? t->room * 2 : 1024, bytes;
+        in->numbers += room - t->room;
+        if (in->numbers > MOST_NUMBERS)
+            return cria_fail(in->err, CRIA_ERR_UNSUPPORTED, "%s %zu: its %s make more than %zu numbers", t->name,
+                             t->rows, t->what, MOST_NUMBERS);
         int64_t *bigger = cria_mul_size(room, sizeof *bigger, &bytes) ? realloc(t->values, bytes) : NULL;
         if (!bigger)
             return cria_fail(in->err, CRIA_ERR_MEMORY, "%s %zu: no memory for its %s", t->name, t->rows, t->what);
@@ -253,7 +272,10 @@ static cria_status read_table(reader *in, table *t) {
         return CRIA_OK;
     }
     for (bool more = true; more;) {
-        if (read_row(in, t) != CRIA_OK) {
+        if (t->rows % 64 == 63) CRIA_TRY(check_time(in));
+        cria_status status = read_row(in, t);
+        if (status != CRIA_OK) {
+            if (status == CRIA_ERR_CLOSED) return status;
             char prefix[64];
             snprintf(prefix, sizeof prefix, "%s %zu: %s", t->name, t->rows, t->what);
             return cria_fail_within(in->err, prefix);
@@ -418,9 +440,10 @@ static cria_status open_reader(reader *in, const uint8_t *bytes, size_t size) {
     return CRIA_OK;
 }
 
-cria_status cria_instance_read(const uint8_t *bytes, size_t size, cria_problem **out, cria_error *err) {
+cria_status cria_instance_read(const uint8_t *bytes, size_t size, const cria_until *until, cria_problem **out,
+                               cria_error *err) {
     cria_error local = {0};
-    reader in = {.err = err ? err : &local};
+    reader in = {.err = err ? err : &local, .until = until};
     instance from = {.intervals = {.name = "node", .what = "intervals"},
                      .costs = {.name = "node", .what = "costs"},
                      .usages = {.name = "node", .what = "usages"},
@@ -430,6 +453,7 @@ cria_status cria_instance_read(const uint8_t *bytes, size_t size, cria_problem *
     if (status == CRIA_OK) status = read_all(&in, &from);
     if (in.compressed) inflateEnd(&in.zip);
     free(in.chunk);
+    if (status == CRIA_OK) status = check_time(&in);
     if (status == CRIA_OK) status = build(&from, out, in.err);
     table *tables[] = {&from.intervals, &from.costs, &from.usages, &from.ends, &from.edge_costs};
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
@@ -439,10 +463,10 @@ cria_status cria_instance_read(const uint8_t *bytes, size_t size, cria_problem *
     return status;
 }
 
-cria_status cria_instance_open(const char *path, cria_problem **out, cria_error *err) {
+cria_status cria_instance_open(const char *path, const cria_until *until, cria_problem **out, cria_error *err) {
     cria_mapping mapping;
     CRIA_TRY(cria_mapping_open(path, &mapping, err));
-    cria_status status = cria_instance_read(mapping.data, mapping.size, out, err);
+    cria_status status = cria_instance_read(mapping.data, mapping.size, until, out, err);
     cria_mapping_close(&mapping);
     return status == CRIA_OK ? CRIA_OK : cria_fail_within(err, path);
 }

@@ -6,6 +6,7 @@
 
 #include "base/arena.h"
 #include "parallel/solve/problem.h"
+#include "parallel/solve/until.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -81,11 +82,12 @@ typedef struct {
 /* The problem as a model, with times compressed to maximal live sets. */
 cria_status cria_model_create(const cria_problem *problem, cria_arena *arena, cria_model *out);
 
-/* Reduces. On CRIA_ERR_INFEASIBLE there is no assignment. */
-cria_status cria_reduce(const cria_problem *problem, cria_reduction *out);
+/* Reduces; stops early, with what was reduced so far, once `until` is over. On CRIA_ERR_INFEASIBLE there is no
+ * assignment. */
+cria_status cria_reduce(const cria_problem *problem, const cria_until *until, cria_reduction *out);
 /* Reduces further with only the strategies keep[first[v] + i] of every node of the model; first[v]: the sum of the
  * strategies before it. */
-cria_status cria_reduction_restrict(cria_reduction *reduction, const bool *keep);
+cria_status cria_reduction_restrict(cria_reduction *reduction, const bool *keep, const cria_until *until);
 void cria_reduction_deinit(cria_reduction *reduction);
 
 /* strategy[model.nodes] to problem_strategy[nodes of the problem]. */
@@ -96,7 +98,8 @@ bool cria_reduction_project(const cria_reduction *reduction, const int32_t *prob
 
 /* Contraction of `from` (contract.c): parent[v] < 0 keeps node v, otherwise node v follows table[v][strategy of
  * parent[v]]
- * (-1: none); keep[v][i] says which strategies remain; dead[v]: it was eliminated. Makes the model `to` and a stage. */
+ * (-1: none); keep[v][i] says which strategies remain; dead[v]: it was eliminated. Makes the model `to` and a stage.
+ * On CRIA_ERR_INFEASIBLE, node *empty of `from` and its followers have no strategy in common. */
 typedef struct {
     int *parent;
     int32_t **table;
@@ -107,7 +110,7 @@ typedef struct {
 } cria_change;
 
 cria_status cria_contract(const cria_model *from, const cria_change *change, cria_model *to, cria_arena *stage_arena,
-                          const cria_stage **stages);
+                          const cria_stage **stages, int *empty);
 
 /* Drops the slices that can never bind and those that a neighbour is at least as tight as. */
 cria_status cria_model_drop_slices(cria_model *model);

@@ -236,3 +236,28 @@ cria_status cria_problem_cost(const cria_problem *problem, const int32_t *strate
                          (long long)*peak, (long long)when, (long long)problem->usage_limit);
     return CRIA_OK;
 }
+
+cria_status cria_problem_least_peak(const cria_problem *problem, int64_t *peak, int64_t *when, int *largest) {
+    int32_t *least = calloc((size_t)problem->nodes + 1, sizeof *least);
+    if (!least) return CRIA_ERR_MEMORY;
+    for (int v = 0; v < problem->nodes; v++) {
+        const cria_problem_node_row *row = &problem->node[v];
+        const int64_t *usage = row->usage == SIZE_MAX ? NULL : problem->values + row->usage;
+        for (int i = 1; usage && i < row->strategies; i++)
+            if (usage[i] < usage[least[v]]) least[v] = i;
+    }
+    cria_status status = find_peak(problem, least, peak, when, NULL);
+    int64_t most = -1;
+    *largest = 0;
+    for (int v = 0; v < problem->nodes; v++) {
+        const cria_problem_node_row *row = &problem->node[v];
+        int64_t usage = row->usage == SIZE_MAX ? 0 : problem->values[row->usage + (size_t)least[v]];
+        for (int i = row->interval; i >= 0; i = problem->interval[i].next)
+            if (problem->interval[i].begin <= *when && *when < problem->interval[i].end && usage > most) {
+                most = usage;
+                *largest = v;
+            }
+    }
+    free(least);
+    return status;
+}

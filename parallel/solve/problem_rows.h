@@ -36,4 +36,7 @@ struct cria_problem {
     int64_t cost_total, usage_total; /* of the largest magnitude of every node and edge: no sum can pass it */
 };
 
+/* The largest usage over time where every node takes its least, that time, and the node that uses most of it then. */
+cria_status cria_problem_least_peak(const cria_problem *problem, int64_t *peak, int64_t *when, int *largest);
+
 #endif

@@ -20,6 +20,8 @@ typedef struct {
     cria_arena *arena; /* of this round */
     int *left;         /* [nodes] strategies kept */
     bool changed;
+    const cria_stage *stages; /* of the rounds before, to name nodes of the problem */
+    const cria_until *until;
     char *why; /* [160] */
 } round_state;
 
@@ -33,8 +35,13 @@ static int other_end(const cria_model *m, int e, int v) {
     return m->edge[e].a == v ? m->edge[e].b : m->edge[e].a;
 }
 
-static cria_status begin_round(round_state *r, cria_model *model, char *why) {
-    *r = (round_state){.model = model, .arena = cria_arena_create(1 << 16, 0), .why = why};
+static cria_status begin_round(round_state *r, cria_reduction *of, const cria_until *until) {
+    cria_model *model = &of->model;
+    *r = (round_state){.model = model,
+                       .arena = cria_arena_create(1 << 16, 0),
+                       .stages = of->stages,
+                       .until = until,
+                       .why = of->infeasible};
     if (!r->arena) return CRIA_ERR_MEMORY;
     int n = model->nodes;
     CRIA_MODEL_NEW(r->arena, r->change.parent, n);
@@ -58,12 +65,24 @@ static void drop(round_state *r, int v, int i) {
     r->changed = true;
 }
 
+/* Node v of the model has no strategy left: says so with a node of the problem that is part of it. */
+static cria_status nothing_left(round_state *r, int v) {
+    for (const cria_stage *s = r->stages; s; s = s->before)
+        for (int u = 0; u < s->nodes; u++)
+            if (s->into[u] == v) {
+                v = u;
+                break;
+            }
+    snprintf(r->why, 160, "node %d: none of its strategies goes with the other nodes' and the usage limit", v);
+    return CRIA_ERR_INFEASIBLE;
+}
+
 /* Strategies that are forbidden or can never fit. */
 static cria_status drop_impossible(round_state *r) {
     cria_model *m = r->model;
     for (int t = 0; t < m->slices; t++)
         if (m->room[t] < 0) {
-            snprintf(r->why, 160, "the least usages already pass the limit by %lld", -(long long)m->room[t]);
+            snprintf(r->why, 160, "the least usages that remain pass the limit by %lld", -(long long)m->room[t]);
             return CRIA_ERR_INFEASIBLE;
         }
     for (int v = 0; v < m->nodes; v++) {
@@ -77,7 +96,7 @@ static cria_status drop_impossible(round_state *r) {
             for (int i = 0; i < node->strategies; i++)
                 if (r->change.keep[v][i] && node->segment[k].usage[i] > room) drop(r, v, i);
         }
-        if (r->left[v] == 0) return CRIA_ERR_INFEASIBLE;
+        if (r->left[v] == 0) return nothing_left(r, v);
     }
     return CRIA_OK;
 }
@@ -120,10 +139,11 @@ static cria_status make_consistent(round_state *r, const bool *forbids) {
         head = (head + 1) % room;
         count--;
         queued[w] = false;
+        if (cria_until_over(r->until)) return CRIA_ERR_CLOSED;
         for (int k = 0; k < m->node[w].edges; k++) {
             int e = m->node[w].edge[k], v = other_end(m, e, w);
             if (!forbids[e] || !revise(r, e, v)) continue;
-            if (r->left[v] == 0) return CRIA_ERR_INFEASIBLE;
+            if (r->left[v] == 0) return nothing_left(r, v);
             if (queued[v]) continue;
             queue[(head + count++) % room] = v;
             queued[v] = true;
@@ -166,6 +186,7 @@ static cria_status find_followers(round_state *r, const bool *forbids) {
         if (m->node[v].strategies > most) most = m->node[v].strategies;
     CRIA_MODEL_NEW(r->arena, table, most);
     for (int e = 0; e < m->edges; e++) {
+        if (e % 64 == 0 && cria_until_over(r->until)) return CRIA_ERR_CLOSED;
         int ends[2] = {m->edge[e].a, m->edge[e].b};
         if (!forbids[e] && r->left[ends[0]] > 1 && r->left[ends[1]] > 1) continue;
         for (int k = 0; k < 2; k++) {
@@ -206,17 +227,19 @@ static bool dominates(const round_state *r, int v, int j, int i) {
     return gain >= 0;
 }
 
-static void drop_dominated(round_state *r) {
+static cria_status drop_dominated(round_state *r) {
     const cria_model *m = r->model;
     for (int v = 0; v < m->nodes; v++) {
         const cria_model_node *node = &m->node[v];
         int64_t width = 1;
         for (int x = 0; x < node->edges; x++) width += m->node[other_end(m, node->edge[x], v)].strategies;
         if (width * node->strategies * node->strategies > MOST_WORK) continue;
+        if (cria_until_over(r->until)) return CRIA_ERR_CLOSED;
         for (int i = 0; i < node->strategies; i++)
             for (int j = 0; j < node->strategies && r->change.keep[v][i]; j++)
                 if (j != i && r->change.keep[v][j] && dominates(r, v, j, i)) drop(r, v, i);
     }
+    return CRIA_OK;
 }
 
 static bool uses_memory(const round_state *r, int v) {
@@ -279,6 +302,7 @@ static cria_status eliminate_small(round_state *r, cria_arena *stage_arena) {
             work *= m->node[w].strategies;
         }
         if (!free_neighbours || work > MOST_WORK) continue;
+        if (cria_until_over(r->until)) break; /* what has been eliminated stays so */
         for (int x = 0; x < node->edges; x++) touched[other_end(m, node->edge[x], u)] = true;
         cria_status status =
             eliminate(r, u, node->edges > 0 ? node->edge[0] : -1, node->edges > 1 ? node->edge[1] : -1, stage_arena);
@@ -288,10 +312,11 @@ static cria_status eliminate_small(round_state *r, cria_arena *stage_arena) {
 }
 
 /* One round; `hard`: dominance and elimination too; `keep`: see cria_reduction_restrict, or NULL. */
-static cria_status reduce_round(cria_reduction *out, bool hard, const bool *keep, bool *changed) {
+static cria_status reduce_round(cria_reduction *out, bool hard, const bool *keep, const cria_until *until,
+                                bool *changed) {
     round_state r;
     cria_model *m = &out->model, next;
-    cria_status status = begin_round(&r, m, out->infeasible);
+    cria_status status = begin_round(&r, out, until);
     for (int v = 0; keep && status == CRIA_OK && v < m->nodes; keep += m->node[v++].strategies)
         for (int i = 0; i < m->node[v].strategies; i++)
             if (!keep[i]) drop(&r, v, i);
@@ -300,12 +325,14 @@ static cria_status reduce_round(cria_reduction *out, bool hard, const bool *keep
     if (status == CRIA_OK && !forbids) status = CRIA_ERR_MEMORY;
     for (int e = 0; e < m->edges && status == CRIA_OK; e++) forbids[e] = edge_forbids(m, e);
     if (status == CRIA_OK) status = make_consistent(&r, forbids);
-    if (status == CRIA_OK && hard) drop_dominated(&r);
+    if (status == CRIA_OK && hard) status = drop_dominated(&r);
     if (status == CRIA_OK) status = find_followers(&r, forbids);
     if (status == CRIA_OK && hard && !r.changed) status = eliminate_small(&r, out->arena);
     *changed = r.changed;
     if (status == CRIA_OK && (r.changed || !out->stages)) {
-        status = cria_contract(m, &r.change, &next, out->arena, &out->stages);
+        int empty = 0;
+        status = cria_contract(m, &r.change, &next, out->arena, &out->stages, &empty);
+        if (status == CRIA_ERR_INFEASIBLE) nothing_left(&r, empty);
         if (status == CRIA_OK) {
             cria_arena_destroy(m->arena);
             *m = next;
@@ -326,19 +353,33 @@ static void settle_constant(cria_model *m) {
     }
 }
 
-static cria_status reduce_all(cria_reduction *out, const bool *keep) {
+/* Cut off, a round leaves the model as it was: what the rounds before made of it is whole. */
+static cria_status reduce_all(cria_reduction *out, const bool *keep, const cria_until *until) {
     cria_status status = CRIA_OK;
     bool changed = true;
     for (bool hard = false; status == CRIA_OK && (changed || !hard);) {
         if (!changed) hard = true;
-        status = reduce_round(out, hard, keep, &changed);
+        /* the first round makes the model's own form of the problem: never cut off */
+        status = reduce_round(out, hard, keep, out->stages ? until : NULL, &changed);
         keep = NULL;
     }
+    if (status == CRIA_ERR_CLOSED) status = CRIA_OK;
     if (status == CRIA_OK) settle_constant(&out->model);
     return status;
 }
 
-cria_status cria_reduce(const cria_problem *problem, cria_reduction *out) {
+/* Does even the least usage of every node pass the limit? Says when, and which node has the most of it. */
+static cria_status check_least_usages(const cria_problem *problem, char *why) {
+    int64_t peak, when;
+    int largest;
+    CRIA_TRY(cria_problem_least_peak(problem, &peak, &when, &largest));
+    if (problem->usage_limit < 0 || peak <= problem->usage_limit) return CRIA_OK;
+    snprintf(why, 160, "at time %lld the least usages add up to %lld, over the limit of %lld; node %d has the largest",
+             (long long)when, (long long)peak, (long long)problem->usage_limit, largest);
+    return CRIA_ERR_INFEASIBLE;
+}
+
+cria_status cria_reduce(const cria_problem *problem, const cria_until *until, cria_reduction *out) {
     *out = (cria_reduction){.arena = cria_arena_create(1 << 16, 0)};
     cria_arena *first = cria_arena_create(1 << 16, 0);
     if (!out->arena || !first) {
@@ -347,15 +388,16 @@ cria_status cria_reduce(const cria_problem *problem, cria_reduction *out) {
         return CRIA_ERR_MEMORY;
     }
     snprintf(out->infeasible, sizeof out->infeasible, "every assignment takes something that is forbidden");
-    cria_status status = cria_model_create(problem, first, &out->model);
+    cria_status status = check_least_usages(problem, out->infeasible);
+    if (status == CRIA_OK) status = cria_model_create(problem, first, &out->model);
     out->model.arena = first;
-    if (status == CRIA_OK) status = reduce_all(out, NULL);
+    if (status == CRIA_OK) status = reduce_all(out, NULL, until);
     if (status == CRIA_ERR_MEMORY) cria_reduction_deinit(out);
     return status;
 }
 
-cria_status cria_reduction_restrict(cria_reduction *reduction, const bool *keep) {
-    return reduce_all(reduction, keep);
+cria_status cria_reduction_restrict(cria_reduction *reduction, const bool *keep, const cria_until *until) {
+    return reduce_all(reduction, keep, until);
 }
 
 void cria_reduction_deinit(cria_reduction *reduction) {

@@ -1,17 +1,10 @@
 /* Repair, moves with incremental evaluation, and simulated annealing. */
 #include "parallel/solve/search.h"
 
-#include "base/clock.h"
-
 #include <math.h>
 #include <string.h>
 
 enum { BLOCK = 64, MOST_FOLLOWERS = 64 };
-
-bool cria_until_over(const cria_until *until) {
-    return (until->stop && atomic_load_explicit(until->stop, memory_order_relaxed)) ||
-           (until->deadline && cria_clock_ns() >= until->deadline);
-}
 
 /* splitmix64 (Steele et al., OOPSLA'14): one multiplication chain per number, unlike the counter-based Philox. */
 static uint64_t draw(cria_search *s) {
@@ -192,7 +185,7 @@ bool cria_search_repair(cria_search *s, double scale, int rounds, const cria_unt
         scale *= 1.1;
         if (scale > net->forbidden / 16) scale = net->forbidden / 16;
     }
-    for (int k = 0; k < 20 && descend(s, 0, true) && !cria_until_over(until); k++) continue;
+    for (int k = 0; k < 20 && !cria_until_over(until) && descend(s, 0, true); k++) continue;
     keep_best(s);
     return true;
 }
@@ -255,6 +248,6 @@ void cria_search_anneal(cria_search *s, int64_t moves, double hot, double cold, 
         move(s, v, j);
         keep_best(s);
     }
-    for (int k = 0; k < 20 && descend(s, 0, true); k++) continue;
+    for (int k = 0; k < 20 && !cria_until_over(until) && descend(s, 0, true); k++) continue;
     keep_best(s);
 }

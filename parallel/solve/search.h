@@ -8,8 +8,7 @@
 #define CRIA_PARALLEL_SOLVE_SEARCH_H
 
 #include "parallel/solve/net.h"
-
-#include <stdatomic.h>
+#include "parallel/solve/until.h"
 
 typedef struct {
     const cria_net *net;
@@ -25,14 +24,6 @@ typedef struct {
     uint64_t seed, drawn;
     cria_arena *arena;
 } cria_search;
-
-/* Until when: a monotonic time in ns (0: never), or the flag. */
-typedef struct {
-    uint64_t deadline;
-    const atomic_bool *stop;
-} cria_until;
-
-bool cria_until_over(const cria_until *until);
 
 cria_status cria_search_create(const cria_net *net, uint64_t seed, cria_search *out);
 void cria_search_deinit(cria_search *search);

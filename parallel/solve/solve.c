@@ -64,6 +64,7 @@ static cria_status offer(solver *s, const int32_t *x) {
     s->candidate = swap;
     s->cost = cost;
     s->found = true;
+    if (s->options->answer) s->options->answer(s->options->context, s->best);
     tell(s);
     return CRIA_OK;
 }
@@ -131,9 +132,9 @@ static cria_status fix(solver *s, size_t *dropped) {
     if (net->slices) memcpy(d->price, d->best_price, (size_t)net->slices * sizeof *d->price);
     cria_net_price(net, d->price, d->work, d->unary);
     for (size_t i = 0; i < net->at[net->nodes]; i++) d->unary[i] += net->unary[i];
-    for (int k = 0; k < 30; k++) cria_dual_pass(d);
+    for (int k = 0; k < 30 && !over(s); k++) cria_dual_pass(d);
     raise_bound(s, d->best);
-    if (!s->found || s->proven) return CRIA_OK;
+    if (!s->found || over(s)) return CRIA_OK;
     size_t all = net->at[net->nodes];
     bool *keep = malloc(all + 1);
     if (!keep) return CRIA_ERR_MEMORY;
@@ -144,7 +145,7 @@ static cria_status fix(solver *s, size_t *dropped) {
     }
     cria_status status = CRIA_OK;
     if (*dropped * 50 > all) {
-        status = cria_reduction_restrict(&s->reduction, keep);
+        status = cria_reduction_restrict(&s->reduction, keep, &s->until);
         if (status == CRIA_ERR_INFEASIBLE) { /* nothing cheaper is left */
             s->bound = s->cost;
             tell(s);
@@ -292,7 +293,10 @@ static cria_status solve_reduced(solver *s) {
 
 static cria_status run(solver *s) {
     s->bound = INT64_MIN;
-    cria_status status = cria_reduce(s->problem, &s->reduction);
+    /* a large problem may be worth more search in a larger form than reduction to the end */
+    cria_until early = s->until;
+    if (early.deadline) early.deadline = s->start + (uint64_t)(s->options->seconds * 0.4e9);
+    cria_status status = cria_reduce(s->problem, &early, &s->reduction);
     if (status != CRIA_OK) return status;
     if (s->reduction.model.nodes > 0) return solve_reduced(s);
     s->bound = s->reduction.model.constant;

@@ -23,6 +23,8 @@ typedef struct {
     /* Each improvement as it comes, on the calling thread or with the solver's lock held: (seconds since the call,
      * cost, bound). NULL: nobody listens. */
     void (*improved)(void *context, double seconds, int64_t cost, int64_t bound);
+    /* Each better answer, strategy[nodes], under the same conditions and before `improved`. NULL: nobody listens. */
+    void (*answer)(void *context, const int32_t *strategy);
     void *context;
 } cria_solve_options;
 

@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -22,6 +23,12 @@ static void interrupt(int number) {
 typedef struct {
     double parsed; /* seconds before the solver began */
     bool quiet;
+    const char *path;
+    char beside[4096]; /* where an answer is written before it is renamed */
+    char *text;        /* room for an answer */
+    int nodes;
+    cria_status status; /* of writing the last answer */
+    cria_error *err;
 } listener;
 
 static void print_improvement(void *context, double seconds, int64_t cost, int64_t bound) {
@@ -31,65 +38,100 @@ static void print_improvement(void *context, double seconds, int64_t cost, int64
     fflush(stdout);
 }
 
+static size_t format_strategies(const int32_t *strategy, int nodes, char *text) {
+    size_t length = 0;
+    text[length++] = '[';
+    for (int v = 0; v < nodes; v++) {
+        char digits[12];
+        int count = 0;
+        for (int32_t rest = strategy[v]; count == 0 || rest > 0; rest /= 10) digits[count++] = (char)('0' + rest % 10);
+        if (v > 0) {
+            text[length++] = ',';
+            text[length++] = ' ';
+        }
+        while (count > 0) text[length++] = digits[--count];
+    }
+    text[length++] = ']';
+    text[length++] = '\n';
+    return length;
+}
+
 /* Written beside and renamed, so that FILE is whole at every moment. */
-static cria_status write_strategies(const char *path, const int32_t *strategy, int nodes, cria_error *err) {
-    char beside[4096];
-    int length = snprintf(beside, sizeof beside, "%s.part", path);
-    if (length < 0 || (size_t)length >= sizeof beside) return cria_fail(err, CRIA_ERR_ARGUMENT, "--out: too long");
-    FILE *file = fopen(beside, "w");
-    if (!file) return cria_fail(err, CRIA_ERR_IO, "%s: %s", beside, strerror(errno));
-    for (int v = 0; v < nodes; v++) fprintf(file, "%s%" PRId32, v ? ", " : "[", strategy[v]);
-    fputs(nodes ? "]\n" : "[]\n", file);
-    bool good = !ferror(file);
-    good = fclose(file) == 0 && good;
-    if (good && rename(beside, path) == 0) return CRIA_OK;
-    cria_fail(err, CRIA_ERR_IO, "%s: %s", path, strerror(errno));
-    unlink(beside);
-    return CRIA_ERR_IO;
+static void write_answer(void *context, const int32_t *strategy) {
+    listener *l = context;
+    size_t length = format_strategies(strategy, l->nodes, l->text);
+    FILE *file = fopen(l->beside, "w");
+    bool good = file && fwrite(l->text, 1, length, file) == length;
+    if (file) good = fclose(file) == 0 && good;
+    good = good && rename(l->beside, l->path) == 0;
+    l->status = good ? CRIA_OK : cria_fail(l->err, CRIA_ERR_IO, "%s: %s", l->path, strerror(errno));
+    if (!good) unlink(l->beside);
+}
+
+static cria_status open_listener(listener *l, const cria_main_options *options, int nodes) {
+    l->nodes = nodes;
+    l->text = malloc(4 + (size_t)nodes * 14);
+    return l->text ? CRIA_OK
+                   : cria_fail(l->err, CRIA_ERR_MEMORY, "no memory to write %d strategies to %s", nodes, options->out);
 }
 
 /* Seconds kept back for writing the answer and for a busy machine. */
-static double margin(double seconds, int nodes) {
-    double kept = 0.1 + 0.01 * seconds + 2e-6 * nodes;
+static double margin(double seconds) {
+    double kept = 0.1 + 0.01 * seconds;
     return kept < seconds * 0.3 ? kept : seconds * 0.3;
+}
+
+static int count_threads(const cria_main_options *options) {
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    long threads = options->threads ? (long)options->threads : cpus > 8 ? 8 : cpus < 1 ? 1 : cpus;
+    return threads > 64 ? 64 : (int)threads;
+}
+
+static cria_status solve(const cria_main_options *options, const cria_problem *problem, const cria_until *until,
+                         uint64_t start, listener *l, cria_solution *solution) {
+    cria_solve_options how = {.iterations = options->iterations,
+                              .threads = count_threads(options),
+                              .seed = (uint64_t)options->seed,
+                              .stop = until->stop,
+                              .improved = print_improvement,
+                              .answer = write_answer,
+                              .context = l};
+    l->parsed = cria_seconds_between(start, cria_clock_ns());
+    if (until->deadline) {
+        how.seconds = cria_seconds_between(start, until->deadline) - l->parsed;
+        if (how.seconds <= 0) return cria_fail(l->err, CRIA_ERR_CLOSED, "the time was over once it was read");
+    }
+    CRIA_TRY(open_listener(l, options, cria_problem_nodes(problem)));
+    CRIA_TRY(cria_solve(problem, &how, solution, l->err));
+    return l->status;
 }
 
 cria_status cria_command_solve(const cria_command *command, cria_error *err) {
     const cria_main_options *options = command->options;
     if (!options->out) return cria_fail(err, CRIA_ERR_ARGUMENT, "give --out FILE for the chosen strategies");
     uint64_t start = cria_clock_ns();
-    cria_problem *problem;
-    CRIA_TRY(cria_instance_open(command->model, &problem, err));
-    int nodes = cria_problem_nodes(problem);
-    listener l = {.parsed = cria_seconds_between(start, cria_clock_ns()), .quiet = options->quiet};
-    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    cria_solve_options how = {.iterations = options->iterations,
-                              .threads = options->threads ? (int)options->threads
-                                         : cpus > 8       ? 8
-                                         : cpus < 1       ? 1
-                                                          : (int)cpus,
-                              .seed = (uint64_t)options->seed,
-                              .stop = &interrupted,
-                              .improved = print_improvement,
-                              .context = &l};
-    if (how.threads > 64) how.threads = 64;
-    if (options->solve_seconds > 0) {
-        how.seconds = options->solve_seconds - margin(options->solve_seconds, nodes) - l.parsed;
-        if (how.seconds < 1e-3) how.seconds = 1e-3;
-    }
-    struct sigaction action = {.sa_handler = interrupt};
+    cria_until until = {.stop = &interrupted};
+    if (options->solve_seconds > 0)
+        until.deadline = start + (uint64_t)((options->solve_seconds - margin(options->solve_seconds)) * 1e9);
+    listener l = {.quiet = options->quiet, .path = options->out, .err = err};
+    int length = snprintf(l.beside, sizeof l.beside, "%s.part", options->out);
+    if (length < 0 || (size_t)length >= sizeof l.beside) return cria_fail(err, CRIA_ERR_ARGUMENT, "--out: too long");
+    /* once: whoever insists gets the usual end */
+    struct sigaction action = {.sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    cria_solution solution;
-    cria_status status = cria_solve(problem, &how, &solution, err);
-    if (status == CRIA_OK) status = write_strategies(options->out, solution.strategy, nodes, err);
+    cria_problem *problem = NULL;
+    cria_solution solution = {0};
+    cria_status status = cria_instance_open(command->model, &until, &problem, err);
+    if (status == CRIA_OK) status = solve(options, problem, &until, start, &l, &solution);
+    double seconds = cria_seconds_between(start, cria_clock_ns());
     if (status == CRIA_OK)
         printf("{\"cost\": %" PRId64 ", \"bound\": %" PRId64 ", \"seconds\": %.3f, \"feasible\": true}\n",
-               solution.cost, solution.bound, cria_seconds_between(start, cria_clock_ns()));
-    else if (status == CRIA_ERR_INFEASIBLE)
-        printf("{\"cost\": null, \"bound\": null, \"seconds\": %.3f, \"feasible\": false}\n",
-               cria_seconds_between(start, cria_clock_ns()));
+               solution.cost, solution.bound, seconds);
+    else if (status == CRIA_ERR_INFEASIBLE || status == CRIA_ERR_CLOSED)
+        printf("{\"cost\": null, \"bound\": null, \"seconds\": %.3f, \"feasible\": false}\n", seconds);
     cria_solution_deinit(&solution);
     cria_problem_destroy(problem);
+    free(l.text);
     return status;
 }

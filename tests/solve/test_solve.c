@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -108,7 +109,7 @@ static void the_judge_adds_costs_and_finds_the_peak(void **state) {
     cria_problem *p;
     int64_t cost, peak;
     cria_error err = {0};
-    assert_int_equal(cria_instance_read((const uint8_t *)example, strlen(example), &p, NULL), CRIA_OK);
+    assert_int_equal(cria_instance_read((const uint8_t *)example, strlen(example), NULL, &p, NULL), CRIA_OK);
     assert_int_equal(cria_problem_cost(p, (int32_t[]){0, 0, 2, 1, 0}, &cost, &peak, NULL), CRIA_OK);
     assert_int_equal(cost, 15 + 55 + 35 + 75 + 95 + 30 + 40 + 10 + 30 + 60);
     assert_int_equal(peak, 50);
@@ -120,7 +121,7 @@ static void the_judge_adds_costs_and_finds_the_peak(void **state) {
 static void refuse(const char *text, const char *message) {
     cria_problem *p = NULL;
     cria_error err = {0};
-    assert_int_not_equal(cria_instance_read((const uint8_t *)text, strlen(text), &p, &err), CRIA_OK);
+    assert_int_not_equal(cria_instance_read((const uint8_t *)text, strlen(text), NULL, &p, &err), CRIA_OK);
     if (!strstr(err.message, message)) fail_msg("\"%s\" does not say \"%s\"", err.message, message);
 }
 
@@ -141,10 +142,34 @@ static void bad_instances_name_the_node_or_edge(void **state) {
 #undef NODES
 }
 
+static void infeasible(const char *nodes, const char *rest, const char *message) {
+    char text[512];
+    cria_problem *p;
+    cria_error err = {0};
+    cria_solution s;
+    const cria_solve_options options = {.threads = 1};
+    snprintf(text, sizeof text, "{\"problem\":{\"nodes\":{%s},%s}}", nodes, rest);
+    assert_int_equal(cria_instance_read((const uint8_t *)text, strlen(text), NULL, &p, NULL), CRIA_OK);
+    assert_int_equal(cria_solve(p, &options, &s, &err), CRIA_ERR_INFEASIBLE);
+    if (!strstr(err.message, message)) fail_msg("\"%s\" does not say \"%s\"", err.message, message);
+    cria_problem_destroy(p);
+}
+
+static void infeasible_problems_name_the_node_or_the_time(void **state) {
+    (void)state;
+    infeasible("\"intervals\":[[0,9],[4,9]],\"costs\":[[1,1],[1]],\"usages\":[[7,6],[5]]", "\"usage_limit\":9",
+               "at time 4 the least usages add up to 11, over the limit of 9; node 0 has the largest");
+    infeasible("\"intervals\":[[0,0],[0,0],[0,9]],\"costs\":[[1,1],[1,2],[3]],\"usages\":[[0,0],[0,0],[5]]",
+               "\"edges\":{\"nodes\":[[1,0]],\"costs\":[[1000000000000000000,1000000000000000000,"
+               "1000000000000000000,1000000000000000000]]},\"usage_limit\":9",
+               "node 1: none of its strategies");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_judge_adds_costs_and_finds_the_peak),
         cmocka_unit_test(bad_instances_name_the_node_or_edge),
+        cmocka_unit_test(infeasible_problems_name_the_node_or_the_time),
         cmocka_unit_test(ten_thousand_random_problems_are_solved_as_by_brute_force),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
