@@ -47,7 +47,8 @@ typedef struct {
     bool published;
     /* plan --net: the intra-operator pass alone */
     const char *mesh, *alpha, *beta;
-    int64_t batch_axis;
+    int64_t batch_axis, memory_limit;
+    bool allow_idle, free_plan;
     bool forbid_all_gather, forbid_all_to_all, reduce_scatter, data_parallel;
     double solve_seconds;
     /* solve */

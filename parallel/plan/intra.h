@@ -18,8 +18,8 @@ typedef struct {
     double (*compute)(void *context, const cria_graph *graph, const cria_op *op, const cria_mesh *mesh,
                       const cria_strategy *strategy);
     void *context;
-    /* The sharding in which values that come from before first_op arrive, and those read after it are left; by tensor
-     * id. NULL: free of choice and of cost. */
+    /* The sharding in which values that come from before first_op arrive, and those read behind the range or by nobody
+     * are left; by tensor id, CRIA_ANY where there is no wish. NULL: free of choice and of cost. */
     const cria_sharding *boundary;
     double seconds; /* for the solver; <= 0: until proven optimal */
     int threads;
@@ -44,12 +44,27 @@ typedef struct {
 
 cria_status cria_intra_solve(const cria_graph *graph, int first_op, int end_op, const cria_mesh *mesh,
                              const cria_intra_options *options, cria_intra_result *out, cria_error *err);
-/* The cost of given strategies under the same model: strategies[end_op - first_op] name the indices (and the output);
- * where tensors are kept follows from `held` or, where that is NULL, as is best. CRIA_ERR_INFEASIBLE never: a plan over
- * the memory limit is reported with its peak. */
+/* The cost of given strategies under the same model: strategies[end_op - first_op] name the indices, and in `output`
+ * how the output is kept (CRIA_ANY: as is best, as for parameters and inputs). A plan over the memory limit is reported
+ * with its peak. CRIA_ERR_INFEASIBLE: the strategies do not fit each other. */
 cria_status cria_intra_fixed(const cria_graph *graph, int first_op, int end_op, const cria_mesh *mesh,
                              const cria_intra_options *options, const cria_strategy *strategies, cria_intra_result *out,
                              cria_error *err);
+/* What is communicated for an operator: for bringing an input to where the operator wants it (operand: which input),
+ * for statistics inside it, for leaving its output as it is kept, and for handing a result on as the boundary wants it.
+ */
+enum { CRIA_INTRA_OUTPUT_STEP = -1, CRIA_INTRA_STATS_STEP = -2, CRIA_INTRA_RESULT_STEP = -3 };
+typedef struct {
+    int operand;
+    cria_reshard_step step;
+    double cost;
+} cria_intra_step;
+#define CRIA_MAX_INTRA_STEPS (CRIA_MESH_AXES + (CRIA_MAX_INPUTS + 2) * CRIA_MAX_BETWEEN_STEPS)
+/* The steps of operator `op` of the graph under a result's strategy for it and `held`, where the range ends at end_op;
+ * slices are left out. Their costs over all operators add up to collectives + resharding. */
+int cria_intra_steps(const cria_graph *graph, int op, int end_op, const cria_mesh *mesh,
+                     const cria_intra_options *options, const cria_strategy *strategy, const cria_sharding *held,
+                     cria_intra_step steps[CRIA_MAX_INTRA_STEPS]);
 void cria_intra_result_deinit(cria_intra_result *result);
 
 #endif

@@ -41,18 +41,12 @@ typedef struct {
 
 /* Kept from step to step. */
 static bool is_kept(const cria_tensor *tensor) {
-    return tensor->kind == CRIA_TENSOR_PARAM;
-}
-
-static double element_of(const builder *b, const cria_tensor *tensor) {
-    const cria_intra_options *o = b->problem->options;
-    bool param = tensor->kind == CRIA_TENSOR_PARAM;
-    return param && o->param_element > 0 ? o->param_element : o->strategies.element;
+    return tensor->kind == CRIA_TENSOR_PARAM || tensor->kind == CRIA_TENSOR_STATE;
 }
 
 static cria_status find_table(builder *b, const cria_tensor *tensor, const cria_reshard_table **out) {
     cria_intra_problem *p = b->problem;
-    double element = element_of(b, tensor);
+    double element = cria_intra_element(tensor, p->options);
     for (int i = 0; i < b->tables; i++) {
         const table_entry *entry = &b->table[i];
         if (entry->dims != tensor->dims || entry->element != element) continue;
@@ -147,6 +141,7 @@ static cria_status find_usage(builder *b) {
             use->last_reader = i - p->first;
         }
         b->use[op->output].producer = i - p->first;
+        if (cria_op_alias(op) >= 0) b->use[op->output].alias = op->input[cria_op_alias(op)];
     }
     for (int i = end; i < cria_graph_ops(p->graph); i++) {
         const cria_op *op = cria_graph_op(p->graph, i);
@@ -197,6 +192,11 @@ static int list_shardings(const builder *b, int t, cria_sharding out[CRIA_SHARDI
     return count;
 }
 
+static double conversion(const builder *b, int t, cria_sharding from, cria_sharding to) {
+    return cria_reshard_between(b->use[t].table, &b->problem->mesh, from, to,
+                                b->problem->options->strategies.reduce_scatter);
+}
+
 /* Bringing a result into the sharding in which it must be left. */
 static double leaving_cost(const builder *b, int t, cria_sharding held) {
     const cria_intra_problem *p = b->problem;
@@ -205,7 +205,7 @@ static double leaving_cost(const builder *b, int t, cria_sharding held) {
     cria_sharding wanted = p->options->boundary[t];
     for (int axis = 0; axis < CRIA_MESH_AXES; axis++)
         if (wanted.dim[axis] == CRIA_ANY) wanted.dim[axis] = held.dim[axis];
-    return cria_reshard_between(use->table, &p->mesh, held, wanted, p->options->strategies.reduce_scatter);
+    return conversion(b, t, held, wanted);
 }
 
 static cria_status add_tensor(builder *b, int t, cria_error *err) {
@@ -240,10 +240,18 @@ static cria_status add_tensor(builder *b, int t, cria_error *err) {
 static double reading_cost(const builder *b, int i, int t, cria_sharding held, cria_sharding wanted) {
     const cria_intra_problem *p = b->problem;
     const usage *use = &b->use[t];
-    double cost = cria_reshard_between(use->table, &p->mesh, held, wanted, p->options->strategies.reduce_scatter);
+    double cost = conversion(b, t, held, wanted);
     if (!is_kept(cria_graph_tensor(p->graph, t)) || p->options->gather_parameters) return cost;
     bool first = use->first_reader == i;
     return (first ? cria_sharding_equal(held, wanted) : cost == 0) ? 0 : HUGE_VAL;
+}
+
+/* Partial sums summed, and nothing else changed. */
+static bool only_summed(cria_sharding from, cria_sharding to) {
+    for (int axis = 0; axis < CRIA_MESH_AXES; axis++)
+        if (from.dim[axis] != to.dim[axis] && !(from.dim[axis] == CRIA_PARTIAL && to.dim[axis] == CRIA_REPLICATED))
+            return false;
+    return true;
 }
 
 static cria_status add_edge(builder *b, int a, int c, cria_intra_edge_kind kind, double **cost) {
@@ -257,6 +265,8 @@ static cria_status add_op_edges(builder *b, int i) {
     cria_intra_problem *p = b->problem;
     const cria_op *op = cria_graph_op(p->graph, p->first + i);
     const cria_intra_node *node = &p->node[i];
+    bool follow = p->options->strategies.follow;
+    int followed = follow ? cria_strategy_follows(p->graph, op) : -1;
     for (int k = -1; k < CRIA_MAX_INPUTS; k++) {
         int t = k < 0 ? op->output : op->input[k];
         if (t < 0) continue;
@@ -265,10 +275,15 @@ static cria_status add_op_edges(builder *b, int i) {
         double *cost;
         if (add_edge(b, i, h, k < 0 ? CRIA_INTRA_OUTPUT : CRIA_INTRA_INPUT, &cost) != CRIA_OK) return CRIA_ERR_MEMORY;
         for (int s = 0; s < node->choices; s++)
-            for (int c = 0; c < held->choices; c++)
-                *cost++ = k < 0 ? cria_reshard_between(b->use[t].table, &p->mesh, node->strategy[s].raw,
-                                                       held->sharding[c], p->options->strategies.reduce_scatter)
-                                : reading_cost(b, i, t, held->sharding[c], node->strategy[s].input[k]);
+            for (int c = 0; c < held->choices; c++) {
+                cria_sharding from = k < 0 ? node->strategy[s].raw : held->sharding[c],
+                              to = k < 0 ? held->sharding[c] : node->strategy[s].input[k];
+                bool as_it_lies = k < 0 ? follow : k == followed;
+                if (as_it_lies && !only_summed(from, to))
+                    *cost++ = HUGE_VAL;
+                else
+                    *cost++ = k < 0 ? conversion(b, t, from, to) : reading_cost(b, i, t, from, to);
+            }
     }
     return CRIA_OK;
 }
@@ -313,14 +328,14 @@ static cria_status build(builder *b, cria_error *err) {
 cria_status cria_intra_problem_create(const cria_graph *graph, int first_op, int end_op, const cria_mesh *mesh,
                                       const cria_intra_options *options, const cria_strategy *fixed,
                                       cria_intra_problem *out, cria_error *err) {
-    *out = (cria_intra_problem){
-        .graph = graph, .first = first_op, .ops = end_op - first_op, .mesh = *mesh, .options = options};
+    *out = (cria_intra_problem){.graph = graph,
+                                .first = first_op,
+                                .ops = end_op - first_op,
+                                .mesh = cria_intra_mesh(mesh, options),
+                                .options = options};
     if (first_op < 0 || end_op <= first_op || end_op > cria_graph_ops(graph))
         return cria_fail(err, CRIA_ERR_ARGUMENT, "operators [%d, %d) of a graph of %d", first_op, end_op,
                          cria_graph_ops(graph));
-    if (options->strategies.forbid_all_gather) out->mesh.forbidden |= 1u << CRIA_RESHARD_ALL_GATHER;
-    if (options->strategies.forbid_all_to_all) out->mesh.forbidden |= 1u << CRIA_RESHARD_ALL_TO_ALL;
-    if (!options->strategies.reduce_scatter) out->mesh.forbidden |= 1u << CRIA_RESHARD_REDUCE_SCATTER;
     out->arena = cria_arena_create(1 << 20, 0);
     if (!out->arena) return cria_fail(err, CRIA_ERR_MEMORY, "no memory to plan");
     builder b = {.problem = out, .fixed = fixed};

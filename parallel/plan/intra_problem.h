@@ -47,6 +47,10 @@ cria_status cria_intra_problem_create(const cria_graph *graph, int first_op, int
                                       cria_intra_problem *out, cria_error *err);
 void cria_intra_problem_deinit(cria_intra_problem *problem);
 
+/* The mesh with what the options forbid, and the bytes of an element of a tensor. */
+cria_mesh cria_intra_mesh(const cria_mesh *mesh, const cria_intra_options *options);
+double cria_intra_element(const cria_tensor *tensor, const cria_intra_options *options);
+
 /* Fills everything of the result but bound, optimal and seconds; choice[nodes]. */
 cria_status cria_intra_report(const cria_intra_problem *problem, const int32_t *choice, cria_intra_result *out,
                               cria_error *err);

@@ -260,3 +260,20 @@ double cria_reshard_between(const cria_reshard_table *table, const cria_mesh *me
     }
     return cost + table->cost[cria_sharding_code(from)][cria_sharding_code(to)];
 }
+
+int cria_reshard_between_steps(const cria_graph *graph, const cria_tensor *tensor, cria_sharding from, cria_sharding to,
+                               const cria_mesh *mesh, int64_t symbolic, double element, bool parts,
+                               cria_reshard_step steps[CRIA_MAX_BETWEEN_STEPS]) {
+    from = cria_sharding_canonical(from, mesh);
+    to = cria_sharding_canonical(to, mesh);
+    int count = 0;
+    double bytes = cria_sharding_bytes(graph, tensor, from, mesh, symbolic, element);
+    for (int axis = 0; axis < CRIA_MESH_AXES && !parts; axis++) {
+        if (from.dim[axis] != CRIA_PARTIAL || to.dim[axis] == CRIA_PARTIAL) continue;
+        if (mesh->forbidden >> CRIA_RESHARD_ALL_REDUCE & 1) return -1;
+        steps[count++] = (cria_reshard_step){CRIA_RESHARD_ALL_REDUCE, axis, CRIA_REPLICATED, CRIA_REPLICATED, bytes};
+        from.dim[axis] = CRIA_REPLICATED;
+    }
+    int rest = cria_reshard(graph, tensor, from, to, mesh, symbolic, element, steps + count);
+    return rest < 0 ? -1 : count + rest;
+}

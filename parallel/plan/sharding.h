@@ -78,5 +78,10 @@ void cria_reshard_fill(const cria_graph *graph, const cria_tensor *tensor, const
  */
 double cria_reshard_between(const cria_reshard_table *table, const cria_mesh *mesh, cria_sharding from,
                             cria_sharding to, bool parts);
+/* The steps of that; returns their number, -1 where there is no way. */
+#define CRIA_MAX_BETWEEN_STEPS (CRIA_MAX_RESHARD_STEPS + CRIA_MESH_AXES)
+int cria_reshard_between_steps(const cria_graph *graph, const cria_tensor *tensor, cria_sharding from, cria_sharding to,
+                               const cria_mesh *mesh, int64_t symbolic, double element, bool parts,
+                               cria_reshard_step steps[CRIA_MAX_BETWEEN_STEPS]);
 
 #endif

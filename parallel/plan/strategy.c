@@ -188,14 +188,28 @@ int cria_strategies(const cria_graph *graph, const cria_op *op, const cria_mesh 
     return written;
 }
 
+int cria_strategy_follows(const cria_graph *graph, const cria_op *op) {
+    if (op->kind == CRIA_OP_WHOLE || cria_op_multiplies(graph, op)) return -1;
+    int best = -1;
+    for (int k = 0; k < CRIA_MAX_INPUTS; k++) {
+        const cria_tensor *tensor = op->input[k] >= 0 ? cria_graph_tensor(graph, op->input[k]) : NULL;
+        if (!tensor || tensor->kind != CRIA_TENSOR_VALUE) continue;
+        if (best < 0 || tensor->dims > cria_graph_tensor(graph, op->input[best])->dims) best = k;
+    }
+    return best;
+}
+
 /* The longest part of an index over its extent. */
 static double longest_share(const cria_op_index *index, const cria_mesh *mesh, const int8_t choice[CRIA_MESH_AXES],
                             int which, int64_t symbolic) {
     int64_t extent = index->dim.extent == CRIA_SYMBOLIC ? symbolic : index->dim.extent, longest = extent;
+    double parts = 1;
     for (int axis = 0; axis < CRIA_MESH_AXES; axis++)
-        if (choice[axis] == which && mesh->size[axis] > 1)
+        if (choice[axis] == which && mesh->size[axis] > 1 && mesh->fractional)
+            parts *= mesh->size[axis];
+        else if (choice[axis] == which && mesh->size[axis] > 1)
             longest = cria_cut_longest(longest, index->unit, mesh->size[axis], mesh->share[axis]);
-    return extent > 0 ? (double)longest / (double)extent : 1;
+    return extent > 0 ? (double)longest / (double)extent / parts : 1;
 }
 
 double cria_strategy_share(const cria_graph *graph, const cria_op *op, const cria_mesh *mesh, int64_t symbolic,
@@ -207,18 +221,26 @@ double cria_strategy_share(const cria_graph *graph, const cria_op *op, const cri
     return share;
 }
 
+double cria_strategy_stats_bytes(const cria_graph *graph, const cria_op *op, const cria_mesh *mesh,
+                                 const cria_strategy_options *options, const cria_strategy *strategy, int axis) {
+    cria_op_index indices[CRIA_MAX_INDICES];
+    int which = strategy->index[axis];
+    if (which < 0) return 0;
+    int count = cria_op_indices(graph, op, indices);
+    if (indices[which].split != CRIA_SPLIT_STATS) return 0;
+    double bytes = cria_op_stats_bytes(graph, op, which, options->symbolic);
+    for (int i = 0; i < count; i++)
+        if (indices[i].split != CRIA_SPLIT_STATS)
+            bytes *= longest_share(&indices[i], mesh, strategy->index, i, options->symbolic);
+    return bytes;
+}
+
 double cria_strategy_stats(const cria_graph *graph, const cria_op *op, const cria_mesh *mesh,
                            const cria_strategy_options *options, const cria_strategy *strategy) {
-    cria_op_index indices[CRIA_MAX_INDICES];
-    int count = cria_op_indices(graph, op, indices);
     double cost = 0;
     for (int axis = 0; axis < CRIA_MESH_AXES; axis++) {
-        int which = strategy->index[axis];
-        if (which < 0 || indices[which].split != CRIA_SPLIT_STATS) continue;
-        double bytes = cria_op_stats_bytes(graph, op, which, options->symbolic);
-        for (int i = 0; i < count; i++)
-            if (indices[i].split != CRIA_SPLIT_STATS) bytes *= longest_share(&indices[i], mesh, strategy->index, i, options->symbolic);
-        cost += cria_mesh_all_reduce(mesh, axis, bytes);
+        double bytes = cria_strategy_stats_bytes(graph, op, mesh, options, strategy, axis);
+        if (bytes > 0) cost += cria_mesh_all_reduce(mesh, axis, bytes);
     }
     return cost;
 }

@@ -18,6 +18,10 @@ typedef struct {
      * sum is an all-reduce of all that the operator computed, as Alpa counts. */
     bool reduce_scatter;
     bool sum_where_made; /* no operator hands partial sums on, as in Alpa */
+    /* Operators without work worth cutting take the operand that they follow as it lies, and none cuts its output
+     * further than it was computed, as in Alpa. Otherwise a slice may be taken anywhere, e.g. of a gradient that is to
+     * be summed, so that smaller parts are summed and the results gathered. */
+    bool follow;
     bool data_parallel_only;
     int64_t symbolic; /* the value of symbolic dims */
     double element;   /* bytes per element */
@@ -54,6 +58,11 @@ bool cria_dim_divides(const cria_graph *graph, cria_dim dim, const cria_mesh *me
 /* The part of cria_strategy_collectives that does not depend on how the output is left: statistics. */
 double cria_strategy_stats(const cria_graph *graph, const cria_op *op, const cria_mesh *mesh,
                            const cria_strategy_options *options, const cria_strategy *strategy);
+/* Bytes that each device puts into its small all-reduce along an axis; 0: there is none. */
+double cria_strategy_stats_bytes(const cria_graph *graph, const cria_op *op, const cria_mesh *mesh,
+                                 const cria_strategy_options *options, const cria_strategy *strategy, int axis);
+/* The operand that an operator without work of its own follows; -1: it is free. */
+int cria_strategy_follows(const cria_graph *graph, const cria_op *op);
 /* Communication inside the operator: statistics, and output collectives from `raw` to `output`. */
 double cria_strategy_collectives(const cria_graph *graph, const cria_op *op, const cria_mesh *mesh,
                                  const cria_strategy_options *options, const cria_strategy *strategy);
