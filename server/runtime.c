@@ -8,6 +8,7 @@
 #include "models/weights/weights.h"
 #include "parallel/lower/lower.h"
 #include "parallel/plan/plan.h"
+#include "parallel/plan/regular.h"
 #include "server/model_tokenizer.h"
 
 #include <sched.h>
@@ -26,6 +27,10 @@ struct cria_runtime {
     cria_kernels kernels;
     cria_pool *pool;
     cria_executor *executor;
+    cria_comm *comm; /* borrowed; NULL: alone */
+    cria_ranks ranks;
+    cria_group_runner *group;
+    int rank, size;
     cria_tokenizer *tokenizer;
     cria_batch_limits limits;
     cria_type kv_type;
@@ -64,6 +69,17 @@ static int64_t bytes_per_block(const cria_runtime *r) {
     return cria_executor_kv_bytes(r->program, r->kv_type, r->block_tokens, 1);
 }
 
+/* Every rank has the same blocks, as many as the one with the least memory for them can hold. */
+static cria_status agree_on_blocks(cria_runtime *r, cria_error *err) {
+    int64_t all[CRIA_COMM_MAX_RANKS], bytes[CRIA_COMM_MAX_RANKS];
+    if (!r->comm) return CRIA_OK;
+    for (int i = 0; i < r->size; i++) bytes[i] = sizeof *all;
+    CRIA_TRY(cria_comm_all_gather(r->comm, &r->blocks, all, bytes, err));
+    for (int i = 0; i < r->size; i++)
+        if (all[i] < r->blocks) r->blocks = all[i];
+    return CRIA_OK;
+}
+
 /* How many KV blocks: what the user gave, else what max_num_seqs sequences of full length need, at most 512 MiB or one
  * full sequence, whichever is more. */
 static cria_status size_kv(cria_runtime *r, const cria_main_options *options, cria_log *log, cria_error *err) {
@@ -73,9 +89,10 @@ static cria_status size_kv(cria_runtime *r, const cria_main_options *options, cr
         budget = (int64_t)512 << 20;
         int64_t available = (int64_t)sysconf(_SC_AVPHYS_PAGES) * sysconf(_SC_PAGESIZE) / 2;
         if (per_sequence * per_block > budget) budget = per_sequence * per_block;
-        if (available > 0 && budget > available) budget = available;
+        if (available > 0 && budget > available / r->size) budget = available / r->size;
     }
-    r->blocks = budget / per_block < want ? budget / per_block : want;
+    r->blocks = per_block > 0 && budget / per_block < want ? budget / per_block : want;
+    CRIA_TRY(agree_on_blocks(r, err));
     if (r->blocks < 1)
         return cria_fail(err, CRIA_ERR_ARGUMENT, "kv-cache-memory: %lld bytes, but one block of %lld tokens needs %lld",
                          (long long)budget, (long long)r->block_tokens, (long long)per_block);
@@ -109,37 +126,50 @@ static cria_status choose_lengths(cria_runtime *r, const cria_main_options *opti
     return CRIA_OK;
 }
 
+/* The same on every rank, whatever part of the model it has. */
 static bool any_narrow_panel(const cria_runtime *r) {
-    for (int i = 0; i < r->program->weight_count; i++)
-        if (r->program->weights[i].kind == CRIA_WEIGHT_PANELS && r->program->weights[i].panel != CRIA_PANEL_F32)
-            return true;
+    for (int i = 0; i < cria_graph_tensors(r->graph); i++)
+        if (r->panel[i] != CRIA_PANEL_F32) return true;
     return false;
 }
 
-static cria_status build_program(cria_runtime *r, const cria_main_options *options, cria_error *err) {
+static cria_status make_plan(cria_runtime *r, const cria_runtime_request *request, cria_error *err) {
+    if (r->size == 1 && !request->make_plan) return cria_plan_create_single(r->graph, &r->plan, err);
+    if (!request->make_plan) return cria_plan_create_regular(r->graph, 1, 1, r->size, &r->plan, err);
+    CRIA_TRY(request->make_plan(request->plan_context, r->graph, r->size, &r->plan, err));
+    if (cria_plan_ranks(r->plan) == r->size) return CRIA_OK;
+    return cria_fail(err, CRIA_ERR_ARGUMENT, "the plan is for %d ranks, but %d were started", cria_plan_ranks(r->plan),
+                     r->size);
+}
+
+static cria_status build_program(cria_runtime *r, const cria_main_options *options, const cria_runtime_request *request,
+                                 cria_error *err) {
     CRIA_TRY(cria_model_graph(&r->config, &r->graph, err));
     CRIA_TRY(cria_checkpoint_check_unused(&r->checkpoint, r->graph, err));
     r->panel = calloc((size_t)cria_graph_tensors(r->graph), sizeof *r->panel);
     if (!r->panel) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for %d tensors", cria_graph_tensors(r->graph));
     CRIA_TRY(cria_choose_panels(&r->checkpoint, r->graph, options->dtype, r->panel, err));
-    CRIA_TRY(cria_plan_create_single(r->graph, &r->plan, err));
+    CRIA_TRY(make_plan(r, request, err));
     cria_lower_options lower = {.max_tokens = r->limits.tokens,
                                 .max_rows = r->limits.rows,
                                 .max_positions = r->max_model_len,
                                 .panel = r->panel};
-    return cria_lower(r->graph, r->plan, 0, &lower, &r->program, err);
+    return cria_lower(r->graph, r->plan, r->rank, &lower, &r->program, err);
 }
 
 static cria_status open_runtime(cria_runtime *r, const char *path, const cria_main_options *options,
                                 const cria_runtime_request *request, cria_log *log, cria_error *err) {
     cria_isa isa;
+    r->comm = request->comm;
+    r->size = r->comm ? cria_comm_size(r->comm) : request->ranks > 1 ? request->ranks : 1;
+    r->rank = r->comm ? cria_comm_rank(r->comm) : request->rank;
     CRIA_TRY(cria_isa_from_name(options->isa, &isa, err));
     cria_kernels_select(isa, &r->kernels);
     CRIA_TRY(cria_weights_open(path, &r->weights, err));
     CRIA_TRY(open_config(r, path, err));
     r->checkpoint = (cria_checkpoint){r->weights, &r->config};
     CRIA_TRY(choose_lengths(r, options, err));
-    CRIA_TRY(build_program(r, options, err));
+    CRIA_TRY(build_program(r, options, request, err));
     r->kv_type = strcmp(options->kv_cache_dtype, "bf16") == 0 ||
                          (strcmp(options->kv_cache_dtype, "auto") == 0 && any_narrow_panel(r))
                      ? CRIA_BF16
@@ -159,7 +189,13 @@ static cria_status open_runtime(cria_runtime *r, const char *path, const cria_ma
                                      .blocks = r->blocks,
                                      .kv_type = r->kv_type,
                                      .progress = options->quiet ? NULL : request->progress};
-    return cria_executor_create(r->graph, r->program, &r->kernels, r->pool, &source, &execute, &r->executor, err);
+    if (r->comm) {
+        CRIA_TRY(cria_ranks_create(r->comm, r->plan, &r->ranks, err));
+        execute.ranks = &r->ranks;
+    }
+    CRIA_TRY(cria_executor_create(r->graph, r->program, &r->kernels, r->pool, &source, &execute, &r->executor, err));
+    if (!r->comm) return CRIA_OK;
+    return cria_group_create(r->executor, &r->ranks, r->plan, &r->limits, r->block_tokens, &r->group, err);
 }
 
 cria_status cria_runtime_open(const char *path, const cria_main_options *options, const cria_runtime_request *request,
@@ -177,7 +213,9 @@ cria_status cria_runtime_open(const char *path, const cria_main_options *options
 
 void cria_runtime_close(cria_runtime *r) {
     if (!r) return;
+    cria_group_destroy(r->group);
     cria_executor_destroy(r->executor);
+    cria_ranks_destroy(&r->ranks);
     cria_pool_destroy(r->pool);
     cria_tokenizer_destroy(r->tokenizer);
     cria_program_destroy(r->program);
@@ -199,6 +237,15 @@ const cria_program *cria_runtime_program(const cria_runtime *r) {
 }
 cria_executor *cria_runtime_executor(const cria_runtime *r) {
     return r->executor;
+}
+const cria_plan *cria_runtime_plan(const cria_runtime *r) {
+    return r->plan;
+}
+cria_group_runner *cria_runtime_group(const cria_runtime *r) {
+    return r->group;
+}
+cria_runner cria_runtime_runner(const cria_runtime *r) {
+    return r->group ? cria_group_as_runner(r->group) : cria_executor_runner(r->executor);
 }
 const cria_tokenizer *cria_runtime_tokenizer(const cria_runtime *r) {
     return r->tokenizer;

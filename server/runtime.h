@@ -6,7 +6,7 @@
 
 #include "base/log.h"
 #include "models/config.h"
-#include "parallel/execute/executor.h"
+#include "parallel/execute/group.h"
 #include "parallel/graph/graph.h"
 #include "parallel/lower/program.h"
 #include "server/engine/engine.h"
@@ -18,12 +18,20 @@
 
 typedef struct cria_runtime cria_runtime;
 
+/* Makes the plan for so many ranks; the same on every rank. */
+typedef cria_status cria_plan_maker(void *context, const cria_graph *graph, int ranks, cria_plan **out,
+                                    cria_error *err);
+
 /* What a command may want changed against its options. */
 typedef struct {
-    int threads;          /* 0: options->threads */
-    bool graph_only;      /* configuration, graph and program, no weights packed (inspect) */
-    bool needs_tokenizer; /* failing to open it fails the start */
-    FILE *progress;       /* where the progress bar goes; NULL: nowhere */
+    int threads;                /* 0: options->threads */
+    bool graph_only;            /* configuration, graph and program, no weights packed (inspect) */
+    bool needs_tokenizer;       /* failing to open it fails the start */
+    FILE *progress;             /* where the progress bar goes; NULL: nowhere */
+    cria_comm *comm;            /* all ranks, each of which opens the runtime; NULL: this one alone; borrowed */
+    int ranks, rank;            /* graph_only without comm: as which rank of how many; 0: alone */
+    cria_plan_maker *make_plan; /* NULL: tensor parallelism over all ranks */
+    void *plan_context;
 } cria_runtime_request;
 
 /* `path`: a resolved folder or .gguf file. `log` is borrowed; the progress bar is not shown where options->quiet. */
@@ -35,6 +43,11 @@ const cria_model_config *cria_runtime_config(const cria_runtime *runtime);
 const cria_graph *cria_runtime_graph(const cria_runtime *runtime);
 const cria_program *cria_runtime_program(const cria_runtime *runtime);
 cria_executor *cria_runtime_executor(const cria_runtime *runtime);
+const cria_plan *cria_runtime_plan(const cria_runtime *runtime);
+/* Runs steps on all ranks (rank 0), or is followed (the others: cria_group_follow); NULL where there is one rank. */
+cria_group_runner *cria_runtime_group(const cria_runtime *runtime);
+/* What the engine of rank 0 runs steps with. */
+cria_runner cria_runtime_runner(const cria_runtime *runtime);
 const cria_tokenizer *cria_runtime_tokenizer(const cria_runtime *runtime); /* NULL where the model has none */
 /* The chat template that a GGUF file carries; NULL for folders (the tokenizer has theirs). */
 const char *cria_runtime_chat_template(const cria_runtime *runtime);

@@ -166,7 +166,13 @@ cria_status cria_comm_send(cria_comm *comm, int to, const void *data, int64_t by
 cria_status cria_comm_recv(cria_comm *comm, int from, void *data, int64_t bytes, cria_error *err) {
     CRIA_TRY(check_peer(comm, from, "receive", err));
     if (from == comm->rank) return cria_fail(err, CRIA_ERR_INTERNAL, "receive: rank %d from itself", from);
-    return bytes == 0 ? CRIA_OK : comm->ops->recv(comm, from, data, bytes, err);
+    return bytes == 0 ? CRIA_OK : comm->ops->recv(comm, from, data, bytes, false, err);
+}
+
+cria_status cria_comm_await(cria_comm *comm, int from, void *data, int64_t bytes, cria_error *err) {
+    CRIA_TRY(check_peer(comm, from, "receive", err));
+    if (from == comm->rank) return cria_fail(err, CRIA_ERR_INTERNAL, "receive: rank %d from itself", from);
+    return bytes == 0 ? CRIA_OK : comm->ops->recv(comm, from, data, bytes, true, err);
 }
 
 cria_status cria_comm_barrier(cria_comm *comm, cria_error *err) {

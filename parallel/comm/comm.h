@@ -65,6 +65,8 @@ cria_status cria_comm_barrier(cria_comm *comm, cria_error *err);
 /* Waits without a deadline for the next broadcast from `root`, as an idle rank does; fails as all waits do when a rank
  * is lost. */
 cria_status cria_comm_await_broadcast(cria_comm *comm, int root, void *data, int64_t bytes, cria_error *err);
+/* The same for the next message from one rank. */
+cria_status cria_comm_await(cria_comm *comm, int from, void *data, int64_t bytes, cria_error *err);
 
 /* Poisons the communicator: every rank's operations fail with "rank R: reason". Any thread, any time, not collective.
  */

@@ -187,12 +187,12 @@ static cria_status send_to(cria_comm *comm, int to, const void *data, int64_t by
     return CRIA_OK;
 }
 
-static cria_status recv_from(cria_comm *comm, int from, void *data, int64_t bytes, cria_error *err) {
+static cria_status recv_from(cria_comm *comm, int from, void *data, int64_t bytes, bool idle, cria_error *err) {
     message *m = (message *)comm;
     for (int64_t at = 0; at < bytes; at += MOST_BYTES) {
         int64_t n = bytes - at < MOST_BYTES ? bytes - at : MOST_BYTES;
         CRIA_TRY(post_recv(m, from, TAG_PAIR, (char *)data + at, n, err));
-        CRIA_TRY(finish(m, false, "receive", err));
+        CRIA_TRY(finish(m, idle && at == 0, "receive", err));
     }
     return CRIA_OK;
 }

@@ -225,7 +225,7 @@ static cria_status send(cria_comm *comm, int to, const void *data, int64_t bytes
     return CRIA_OK;
 }
 
-static cria_status recv(cria_comm *comm, int from, void *data, int64_t bytes, cria_error *err) {
+static cria_status recv(cria_comm *comm, int from, void *data, int64_t bytes, bool idle, cria_error *err) {
     shared *s = (shared *)comm;
     channel *ring = &s->channels[from * comm->size + comm->rank];
     for (int64_t at = 0; at < bytes;) {
@@ -233,7 +233,7 @@ static cria_status recv(cria_comm *comm, int from, void *data, int64_t bytes, cr
         cria_comm_wait wait = {0};
         uint64_t there;
         while ((there = atomic_load_explicit(&ring->written, memory_order_acquire) - done) == 0)
-            CRIA_TRY(cria_comm_wait_check(comm, &wait, from, false, "receive", err));
+            CRIA_TRY(cria_comm_wait_check(comm, &wait, from, idle && at == 0, "receive", err));
         size_t n = (uint64_t)(bytes - at) < there ? (size_t)(bytes - at) : (size_t)there;
         ring_copy(ring, done, (char *)data + at, n, true);
         atomic_store_explicit(&ring->read, done + n, memory_order_release);

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "kernels/row.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -49,11 +50,19 @@ void cria_batch_clear(cria_batch *batch); /* all counts 0 */
 cria_status cria_batch_result_create(const cria_batch_limits *limits, cria_batch_result **out, cria_error *err);
 void cria_batch_result_destroy(cria_batch_result *result);
 
-/* Who runs batches: the executor of one rank, later the group of all ranks, in tests a model made of arithmetic.
- * `step` runs on the engine thread and returns when the results are there; a failure is final for the engine. */
+/* Who runs batches: the executor of one rank, the group of all ranks, in tests a model made of arithmetic.
+ * `step` runs on the engine thread and returns when the results are there; a failure is final for the engine.
+ *
+ * Where depth > 1, so many steps may be under way at once, each with other sequences: `start` returns when the first
+ * stage is done with the batch, `finish` when the results of the oldest step under way are there; its batch must stay
+ * as it was until then. */
 typedef struct {
     void *self;
     cria_status (*step)(void *self, const cria_batch *batch, cria_batch_result *result, cria_error *err);
+    int depth;                                              /* 0 as 1 */
+    bool (*may_start)(void *self, const cria_batch *batch); /* else the oldest step must be finished first */
+    cria_status (*start)(void *self, const cria_batch *batch, cria_error *err);
+    cria_status (*finish)(void *self, cria_batch_result *result, cria_error *err);
 } cria_runner;
 
 #endif

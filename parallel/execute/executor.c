@@ -327,7 +327,7 @@ static cria_status runner_step(void *self, const cria_batch *batch, cria_batch_r
 }
 
 cria_runner cria_executor_runner(cria_executor *executor) {
-    return (cria_runner){executor, runner_step};
+    return (cria_runner){.self = executor, .step = runner_step};
 }
 
 void cria_executor_set_sink(cria_executor *executor, cria_logits_sink *sink, void *context) {

@@ -38,7 +38,7 @@ static inline void bench_open(bench *b, cria_engine_config config) {
     b->config = config;
     model_init(&b->m, &config);
     cria_error err;
-    cria_runner runner = {&b->m, model_step};
+    cria_runner runner = {.self = &b->m, .step = model_step};
     assert_int_equal(cria_engine_create(&config, runner, hear, NULL, NULL, &b->engine, &err), CRIA_OK);
 }
 

@@ -322,7 +322,7 @@ static void configurations_out_of_range_are_refused(void **state) {
     cria_error err;
     model m;
     model_init(&m, &config);
-    cria_runner runner = {&m, model_step};
+    cria_runner runner = {.self = &m, .step = model_step};
     config.blocks = 0;
     assert_int_equal(cria_engine_create(&config, runner, hear, NULL, NULL, &engine, &err), CRIA_ERR_ARGUMENT);
     assert_non_null(strstr(err.message, "blocks"));

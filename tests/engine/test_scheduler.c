@@ -116,7 +116,7 @@ static void priority_comes_before_arrival(void **state) {
     m.hold = 1;
     order = 0;
     cria_engine *engine;
-    cria_runner runner = {&m, model_step};
+    cria_runner runner = {.self = &m, .step = model_step};
     assert_int_equal(cria_engine_create(&config, runner, hear_order, NULL, NULL, &engine, NULL), CRIA_OK);
     for (int i = 0; i < COUNT; i++) {
         cria_request *r = plain_request((uint64_t)i, 5, 3);

@@ -184,7 +184,7 @@ static void play_round(uint64_t seed, cria_engine_stats *total) {
     model_init(&m, &config);
     cria_engine *engine;
     cria_error err;
-    cria_runner runner = {&m, model_step};
+    cria_runner runner = {.self = &m, .step = model_step};
     assert_int_equal(cria_engine_create(&config, runner, hear, NULL, NULL, &engine, &err), CRIA_OK);
     sender *senders = calloc(SENDERS, sizeof *senders);
     pthread_t threads[SENDERS];

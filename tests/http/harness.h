@@ -87,7 +87,7 @@ static void toy_set_model(toy_server *t) {
 
 static void toy_start(toy_server *t) {
     assert_int_equal(cria_server_create(&t->config, NULL, &t->server, &t->error), CRIA_OK);
-    cria_runner runner = {&t->model, toy_step};
+    cria_runner runner = {.self = &t->model, .step = toy_step};
     assert_int_equal(
         cria_engine_create(&t->engine_config, runner, cria_server_deliver, t->server, NULL, &t->engine, &t->error),
         CRIA_OK);

@@ -1,0 +1,138 @@
+/* Several ranks in one process: a thread for each, every one with its own runtime, rank 0 driven by the test. */
+#ifndef CRIA_TESTS_SERVER_WORLD_H
+#define CRIA_TESTS_SERVER_WORLD_H
+
+#include "server/runtime.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { WORLD_MOST = 8, WORLD_PROMPT = 64 };
+
+typedef struct world world;
+typedef struct {
+    world *all;
+    int rank;
+    cria_comm *comm;
+    cria_runtime *runtime;
+    pthread_t thread;
+    cria_status status;
+    cria_error err;
+} world_rank;
+
+struct world {
+    const char *path, *isa, *dtype;
+    int size;
+    cria_plan_maker *make_plan;
+    void *context;
+    world_rank rank[WORLD_MOST];
+    cria_batch *batch;
+    cria_batch_result *result;
+    int64_t vocab, block_tokens;
+    float *logits; /* [WORLD_PROMPT][vocab], whole rows whoever computed them */
+    int64_t base;  /* position of the step's first row */
+};
+
+static void world_keep(void *context, int64_t first_row, int64_t rows, int64_t vocab, int64_t stride,
+                       const float *logits) {
+    world_rank *r = context;
+    world *w = r->all;
+    const cria_program *p = cria_runtime_program(r->runtime);
+    for (int64_t i = 0; i < rows && w->base + first_row + i < WORLD_PROMPT; i++)
+        memcpy(w->logits + (w->base + first_row + i) * p->vocab_all + p->vocab_begin, logits + i * stride,
+               (size_t)vocab * sizeof *logits);
+}
+
+static cria_status world_open_rank(world_rank *r) {
+    cria_main_options options = {0};
+    CRIA_TRY(cria_options_defaults(cria_option_table, cria_option_count, &options, &r->err));
+    options.isa = r->all->isa;
+    options.dtype = r->all->dtype;
+    options.quiet = true;
+    options.max_num_seqs = 4;
+    options.max_num_batched_tokens = 128;
+    options.block_size = "16";
+    cria_runtime_request request = {
+        .threads = 1 + r->rank % 2, .comm = r->comm, .make_plan = r->all->make_plan, .plan_context = r->all->context};
+    CRIA_TRY(cria_runtime_open(r->all->path, &options, &request, NULL, &r->runtime, &r->err));
+    cria_executor_set_sink(cria_runtime_executor(r->runtime), world_keep, r);
+    return CRIA_OK;
+}
+
+static void *world_follow(void *argument) {
+    world_rank *r = argument;
+    r->status = world_open_rank(r);
+    if (r->status != CRIA_OK)
+        cria_comm_abort(r->comm, r->err.message);
+    else
+        r->status = cria_group_follow(cria_runtime_group(r->runtime), &r->err);
+    cria_runtime_close(r->runtime);
+    cria_comm_destroy(r->comm);
+    return NULL;
+}
+
+/* Fails the test where a rank cannot be opened. */
+static void world_open(world *w) {
+    cria_comm *comm[WORLD_MOST];
+    cria_error err = {0};
+    cria_comm_options options = {.deadline_seconds = 60};
+    assert_int_equal(cria_comm_create_threads(w->size, &options, comm, &err), CRIA_OK);
+    for (int r = 0; r < w->size; r++) w->rank[r] = (world_rank){.all = w, .rank = r, .comm = comm[r]};
+    w->logits = NULL;
+    for (int r = 1; r < w->size; r++)
+        assert_int_equal(pthread_create(&w->rank[r].thread, NULL, world_follow, &w->rank[r]), 0);
+    if (world_open_rank(&w->rank[0]) != CRIA_OK) fail_msg("%s: %s", w->path, w->rank[0].err.message);
+    cria_engine_config config;
+    cria_runtime_engine_config(w->rank[0].runtime, &config);
+    assert_int_equal(cria_batch_create(&config.limits, &w->batch, &err), CRIA_OK);
+    assert_int_equal(cria_batch_result_create(&config.limits, &w->result, &err), CRIA_OK);
+    w->vocab = config.vocab;
+    w->block_tokens = config.block_tokens;
+    w->logits = calloc((size_t)(WORLD_PROMPT * w->vocab), sizeof *w->logits);
+    assert_non_null(w->logits);
+}
+
+static void world_close(world *w) {
+    cria_error err = {0};
+    assert_int_equal(cria_group_stop(cria_runtime_group(w->rank[0].runtime), &err), CRIA_OK);
+    cria_runtime_close(w->rank[0].runtime);
+    cria_comm_destroy(w->rank[0].comm);
+    for (int r = 1; r < w->size; r++) pthread_join(w->rank[r].thread, NULL);
+    for (int r = 1; r < w->size; r++)
+        if (w->rank[r].status != CRIA_OK) fail_msg("rank %d: %s", r, w->rank[r].err.message);
+    cria_batch_destroy(w->batch);
+    cria_batch_result_destroy(w->result);
+    free(w->logits);
+}
+
+/* Adds tokens [first, first + count) of a sequence that owns blocks sequence*8 .. sequence*8+7, in reverse order. */
+static void world_add(world *w, int sequence, const int32_t *ids, int first, int count) {
+    cria_batch *b = w->batch;
+    for (int i = 0; i < count; i++) {
+        int position = first + i, block = sequence * 8 + 7 - position / (int)w->block_tokens;
+        b->token_ids[b->tokens] = ids[position];
+        b->positions[b->tokens] = position;
+        b->slots[b->tokens] = block * (int)w->block_tokens + position % (int)w->block_tokens;
+        b->row_token[b->rows] = b->tokens++;
+        b->row[b->rows++] = (cria_row){.sample = 1, .target = -1, .top_p = 1, .repetition_penalty = 1};
+    }
+    int n = b->sequences++;
+    b->query_begin[n + 1] = b->tokens;
+    b->context[n] = first + count;
+    for (int i = 0; i < 8; i++) b->block_table[n * b->limits.blocks_per_sequence + i] = sequence * 8 + 7 - i;
+}
+
+static void world_step(world *w, int64_t base) {
+    cria_error err = {0};
+    cria_runner runner = cria_runtime_runner(w->rank[0].runtime);
+    w->base = base;
+    if (runner.step(runner.self, w->batch, w->result, &err) != CRIA_OK) fail_msg("%s: %s", w->path, err.message);
+}
+
+#endif
