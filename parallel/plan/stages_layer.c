@@ -1,0 +1,346 @@
+/* The cost of a layer under given strategies: forward, backward, memory; and the usual way to cut it. */
+#include "parallel/plan/stages_layer.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_FORMS = 6 }; /* shardings of one tensor that are kept beside each other */
+
+/* What is known of a tensor while the operators of a layer are walked. */
+typedef struct {
+    int tensor;
+    int8_t forms;
+    cria_sharding form[MAX_FORMS];
+    cria_sharding read;           /* as its first reader wants it */
+    bool partial[CRIA_MESH_AXES]; /* its gradient */
+    bool inside;                  /* made by the layer */
+    bool saved;
+} tensor_state;
+
+typedef struct {
+    const cria_layer_task *task;
+    const cria_mesh *mesh;
+    unsigned batch_axes;
+    tensor_state *state;
+    int states;
+    cria_layer_cost *out;
+    int phase;
+} walk;
+
+cria_sharding cria_layer_boundary(const cria_tensor *tensor, unsigned batch_axes) {
+    cria_sharding sharding = {{CRIA_REPLICATED, CRIA_REPLICATED}};
+    if (tensor->dims > 0 && cria_dim_is_batch(tensor->dim[0].name))
+        for (int axis = 0; axis < CRIA_MESH_AXES; axis++)
+            if (batch_axes >> axis & 1) sharding.dim[axis] = 0;
+    return sharding;
+}
+
+static tensor_state *find(walk *w, int tensor) {
+    for (int i = w->states - 1; i >= 0; i--)
+        if (w->state[i].tensor == tensor) return &w->state[i];
+    tensor_state *s = &w->state[w->states++];
+    *s = (tensor_state){.tensor = tensor};
+    return s;
+}
+
+static int64_t symbolic_of(const walk *w, const cria_tensor *tensor) {
+    const cria_phase *phase = &w->task->phase[w->phase];
+    return tensor->dims > 0 && tensor->dim[0].name == CRIA_DIM_ROW ? phase->rows : phase->tokens;
+}
+
+static double shard_bytes(const walk *w, const cria_tensor *tensor, cria_sharding sharding, double element) {
+    return cria_sharding_bytes(w->task->graph, tensor, sharding, w->mesh, symbolic_of(w, tensor), element);
+}
+
+/* What a step costs on the way back. A sum's gradient is there already; what was gathered is sliced again. */
+static double backward_step(const cria_mesh *mesh, const cria_reshard_step *step) {
+    switch (step->kind) {
+    case CRIA_RESHARD_SLICE:
+    case CRIA_RESHARD_REDUCE_SCATTER:
+        return cria_mesh_all_gather(mesh, step->axis, step->bytes);
+    case CRIA_RESHARD_ALL_TO_ALL:
+        return cria_mesh_all_to_all(mesh, step->axis, step->bytes);
+    default:
+        return 0;
+    }
+}
+
+static bool convert(walk *w, const cria_tensor *tensor, cria_sharding from, cria_sharding to, bool collective) {
+    from = cria_sharding_canonical(from, w->mesh);
+    to = cria_sharding_canonical(to, w->mesh);
+    if (cria_sharding_equal(from, to)) return true;
+    cria_reshard_step steps[CRIA_MAX_RESHARD_STEPS];
+    int count = cria_reshard(w->task->graph, tensor, from, to, w->mesh, symbolic_of(w, tensor),
+                             w->task->element.activation, steps);
+    if (count < 0) return false;
+    double there = cria_reshard_cost(w->mesh, steps, count), back = 0;
+    for (int i = 0; w->task->train && i < count; i++) back += backward_step(w->mesh, &steps[i]);
+    cria_seconds *forward = &w->out->phase[w->phase], *backward = &w->out->phase[1];
+    *(collective ? &forward->collectives : &forward->resharding) += there;
+    if (w->task->train) *(collective ? &backward->collectives : &backward->resharding) += back;
+    return true;
+}
+
+static bool reads(const cria_tensor *tensor) {
+    return tensor->kind == CRIA_TENSOR_VALUE;
+}
+
+/* Brings a value to the form in which an operator wants it, unless it already has it. */
+static bool fetch(walk *w, tensor_state *s, const cria_tensor *tensor, cria_sharding wanted) {
+    wanted = cria_sharding_canonical(wanted, w->mesh);
+    if (!s->inside && s->forms == 0) {
+        s->form[s->forms++] = cria_sharding_canonical(cria_layer_boundary(tensor, w->batch_axes), w->mesh);
+        w->out->input = fmax(w->out->input, shard_bytes(w, tensor, s->form[0], w->task->element.activation));
+    }
+    for (int i = 0; i < s->forms; i++)
+        if (cria_sharding_equal(s->form[i], wanted)) return true;
+    if (s->forms < MAX_FORMS) s->form[s->forms++] = wanted;
+    return convert(w, tensor, s->form[0], wanted, false);
+}
+
+/* Parameters stay as their first reader wants them; another reader must bring them to its own form each time. */
+static bool hold(walk *w, tensor_state *s, const cria_tensor *tensor, cria_sharding wanted) {
+    wanted = cria_sharding_canonical(wanted, w->mesh);
+    if (s->forms == 0) s->form[s->forms++] = wanted;
+    return convert(w, tensor, s->form[0], wanted, false);
+}
+
+/* The gradient of an input is partial along an axis that cuts an index of the output which the input lacks. */
+static void mark_partial(walk *w, const cria_op_index *indices, const cria_strategy *strategy, int input,
+                         tensor_state *s) {
+    for (int axis = 0; axis < CRIA_MESH_AXES; axis++) {
+        int cut = strategy->index[axis];
+        if (cut < 0 || w->mesh->size[axis] < 2) continue;
+        bool lacks = indices[cut].input[input] < 0;
+        if (lacks && indices[cut].output >= 0 && indices[cut].split != CRIA_SPLIT_SUM) s->partial[axis] = true;
+    }
+}
+
+/* What the backward pass of an operator needs again. */
+static bool is_saved(const cria_op *op, int input) {
+    switch (op->kind) {
+    case CRIA_OP_ADD:
+    case CRIA_OP_SUB:
+    case CRIA_OP_GATHER:
+    case CRIA_OP_RESHAPE:
+    case CRIA_OP_EMBED:
+        return false;
+    default:
+        return op->input[input] >= 0;
+    }
+}
+
+static double statistics(const walk *w, const cria_op *op, const cria_strategy *strategy) {
+    cria_strategy plain = *strategy;
+    plain.raw = plain.output; /* the output's own collectives are counted apart */
+    cria_strategy_options options = {.symbolic = cria_phase_symbolic(w->task->graph, op, &w->task->phase[w->phase]),
+                                     .element = w->task->element.activation};
+    bool any = false;
+    cria_op_index indices[CRIA_MAX_INDICES];
+    cria_op_indices(w->task->graph, op, indices);
+    for (int axis = 0; axis < CRIA_MESH_AXES; axis++)
+        any = any || (strategy->index[axis] >= 0 && indices[strategy->index[axis]].split == CRIA_SPLIT_STATS);
+    return any ? cria_strategy_collectives(w->task->graph, op, w->mesh, &options, &plain) : 0;
+}
+
+static bool read_inputs(walk *w, const cria_op *op, const cria_strategy *strategy, double *live) {
+    cria_op_index indices[CRIA_MAX_INDICES];
+    cria_op_indices(w->task->graph, op, indices);
+    for (int k = 0; k < CRIA_MAX_INPUTS; k++) {
+        if (op->input[k] < 0) continue;
+        const cria_tensor *tensor = cria_graph_tensor(w->task->graph, op->input[k]);
+        if (tensor->kind == CRIA_TENSOR_INPUT) continue;
+        tensor_state *s = find(w, op->input[k]);
+        bool value = reads(tensor);
+        if (value ? !fetch(w, s, tensor, strategy->input[k]) : !hold(w, s, tensor, strategy->input[k])) return false;
+        mark_partial(w, indices, strategy, k, s);
+        s->read = strategy->input[k];
+        double bytes =
+            shard_bytes(w, tensor, strategy->input[k], value ? w->task->element.activation : w->task->element.weight);
+        if (value) *live += bytes;
+        if (value && w->task->train && !s->saved && is_saved(op, k)) {
+            s->saved = true;
+            w->out->saved += bytes;
+        }
+    }
+    return true;
+}
+
+static bool walk_op(walk *w, const cria_op *op, const int *type, const cria_strategy *strategy) {
+    const cria_layer_task *task = w->task;
+    const cria_tensor *output = cria_graph_tensor(task->graph, op->output);
+    double live = 0;
+    if (!read_inputs(w, op, strategy, &live)) return false;
+    if (!convert(w, output, strategy->raw, strategy->output, true)) return false;
+    double compute = cria_cost_operator(task->cluster, type, task->graph, op, w->mesh, &task->phase[w->phase],
+                                        &task->element, strategy);
+    double stats = statistics(w, op, strategy);
+    w->out->phase[w->phase].compute += compute;
+    w->out->phase[w->phase].collectives += stats;
+    if (task->train) {
+        /* A product has two gradients; an operator that streams reads twice as much. */
+        w->out->phase[1].compute += 2 * compute;
+        w->out->phase[1].collectives += stats;
+    }
+    live += shard_bytes(w, output, strategy->raw, task->element.activation);
+    w->out->work = fmax(w->out->work, live);
+    if (op->kind == CRIA_OP_ATTENTION) {
+        const cria_tensor *k = cria_graph_tensor(task->graph, op->input[1]);
+        double keys = shard_bytes(w, k, strategy->input[1], task->element.kv);
+        const cria_phase *phase = &task->phase[w->phase];
+        w->out->kv += 2 * keys / (double)(phase->tokens > 0 ? phase->tokens : 1);
+        const cria_device_type *device = cria_cluster_type(task->cluster, type[0]);
+        const cria_tensor *q = cria_graph_tensor(task->graph, op->input[0]);
+        /* Scores that were written to memory are kept for the backward pass. */
+        if (task->train && device->score_passes > 0)
+            w->out->saved += shard_bytes(w, q, strategy->input[0], task->element.activation) /
+                             (double)q->dim[q->dims - 1].extent * phase->context;
+    }
+    tensor_state *s = find(w, op->output);
+    s->inside = true;
+    s->forms = 1;
+    s->form[0] = cria_sharding_canonical(strategy->output, w->mesh);
+    return true;
+}
+
+/* Sums of gradients, and what is held, once the whole layer has been walked. */
+static void finish_tensor(walk *w, tensor_state *s) {
+    const cria_layer_task *task = w->task;
+    const cria_tensor *tensor = cria_graph_tensor(task->graph, s->tensor);
+    if (reads(tensor)) {
+        for (int axis = 0; task->train && axis < CRIA_MESH_AXES; axis++)
+            if (s->partial[axis])
+                w->out->phase[1].collectives +=
+                    cria_mesh_all_reduce(w->mesh, axis, shard_bytes(w, tensor, s->read, task->element.activation));
+        return;
+    }
+    if (tensor->kind != CRIA_TENSOR_PARAM) return;
+    double elements = shard_bytes(w, tensor, s->form[0], 1), bytes = elements * task->element.weight, cut = elements;
+    for (int axis = 0; axis < CRIA_MESH_AXES; axis++) {
+        if (!s->partial[axis]) continue;
+        w->out->sync += cria_mesh_all_reduce(w->mesh, axis, bytes);
+        w->out->gather += 2 * cria_mesh_all_gather(w->mesh, axis, bytes);
+        w->out->scatter += cria_mesh_reduce_scatter(w->mesh, axis, bytes);
+        cut /= w->mesh->size[axis];
+    }
+    w->out->parameters += elements;
+    w->out->cut_parameters += cut;
+}
+
+static bool walk_phase(walk *w, int first_op, int end_op, const int *type, const cria_strategy *strategies) {
+    const cria_graph *graph = w->task->graph;
+    w->states = 0;
+    for (int i = first_op; i < end_op; i++)
+        if (!walk_op(w, cria_graph_op(graph, i), type, &strategies[i - first_op])) return false;
+    for (int i = first_op; i < end_op; i++) {
+        int output = cria_graph_op(graph, i)->output;
+        if (w->task->last_use[output] < end_op) continue;
+        const cria_tensor *tensor = cria_graph_tensor(graph, output);
+        tensor_state *s = find(w, output);
+        if (!convert(w, tensor, s->form[0], cria_layer_boundary(tensor, w->batch_axes), false)) return false;
+    }
+    return true;
+}
+
+bool cria_layer_evaluate(const cria_layer_task *task, int first_op, int end_op, const cria_mesh *mesh, const int *type,
+                         unsigned batch_axes, const cria_strategy *strategies, cria_layer_cost *out) {
+    *out = (cria_layer_cost){0};
+    walk w = {.task = task, .mesh = mesh, .batch_axes = batch_axes, .out = out};
+    w.state = malloc(((size_t)(end_op - first_op) * (CRIA_MAX_INPUTS + 1) + 1) * sizeof *w.state);
+    bool good = w.state != NULL;
+    int phases = task->train ? 1 : CRIA_PHASES;
+    for (w.phase = phases - 1; good && w.phase >= 0; w.phase--) {
+        out->kv = 0;
+        good = walk_phase(&w, first_op, end_op, type, strategies);
+    }
+    w.phase = 0;
+    for (int i = 0; good && i < w.states; i++) finish_tensor(&w, &w.state[i]);
+    const cria_device_type *device = cria_cluster_type(task->cluster, type[0]);
+    /* The optimizer reads and writes all its state, gradients and weights. */
+    out->update =
+        out->parameters * 2 * (task->optimizer + 2 * task->element.weight) / cria_device_speed(device, 0, true);
+    free(w.state);
+    return good;
+}
+
+/* The index that an operator must cut for `axis` to follow what its inputs are cut along; CRIA_IDLE: none is cut. */
+static int follow(const cria_op *op, const cria_op_index *indices, int count, const cria_sharding *input, int axis) {
+    for (int k = 0; k < CRIA_MAX_INPUTS; k++) {
+        if (op->input[k] < 0 || input[k].dim[axis] < 0) continue;
+        for (int i = 0; i < count; i++)
+            if (indices[i].input[k] == input[k].dim[axis] && indices[i].split != CRIA_SPLIT_NEVER &&
+                !cria_dim_is_batch(indices[i].dim.name))
+                return i;
+    }
+    return CRIA_IDLE;
+}
+
+/* Where nothing is cut yet: the largest output index of a product with a parameter, the heads of attention, the rows of
+ * a vocabulary. */
+static int begin_cut(const cria_graph *graph, const cria_op *op, const cria_op_index *indices, int count) {
+    int best = CRIA_IDLE;
+    bool table = op->kind == CRIA_OP_EMBED, product = cria_op_multiplies(graph, op);
+    if (!table && !product) return CRIA_IDLE;
+    for (int i = 0; i < count; i++) {
+        if (cria_dim_is_batch(indices[i].dim.name) || indices[i].dim.name == CRIA_DIM_SEQUENCE) continue;
+        if (indices[i].split != (table ? CRIA_SPLIT_SUM : CRIA_SPLIT_FREE)) continue;
+        if (table && indices[i].dim.name != CRIA_DIM_VOCAB) continue;
+        bool heads = op->kind == CRIA_OP_ATTENTION;
+        if (!heads && indices[i].input[1] < 0) continue;
+        bool larger = best < 0 || indices[i].dim.extent > indices[best].dim.extent;
+        /* Projections to heads are cut by heads, never inside one. */
+        if (indices[i].dim.name == CRIA_DIM_HEAD_DIM) continue;
+        if (larger) best = i;
+    }
+    return best;
+}
+
+static int batch_index(const cria_op_index *indices, int count) {
+    for (int i = 0; i < count; i++)
+        if (cria_dim_is_batch(indices[i].dim.name) && indices[i].split == CRIA_SPLIT_FREE) return i;
+    return CRIA_IDLE;
+}
+
+static bool fits(const cria_layer_task *task, const cria_op *op, const cria_mesh *mesh, const int8_t choice[2],
+                 const cria_op_index *indices, int which) {
+    const bool cut[CRIA_MESH_AXES] = {choice[0] == which, choice[1] == which};
+    return cria_dim_divides(task->graph, indices[which].dim, mesh, cut,
+                            cria_phase_symbolic(task->graph, op, &task->phase[0]));
+}
+
+void cria_layer_usual_way(const cria_layer_task *task, int first_op, int end_op, const cria_mesh *mesh,
+                          const cria_axis_use use[CRIA_MESH_AXES], cria_strategy *strategies) {
+    const cria_graph *graph = task->graph;
+    unsigned batch_axes = (use[0] == CRIA_AXIS_BATCH) | (use[1] == CRIA_AXIS_BATCH) << 1;
+    for (int n = first_op; n < end_op; n++) {
+        const cria_op *op = cria_graph_op(graph, n);
+        cria_op_index indices[CRIA_MAX_INDICES];
+        int count = cria_op_indices(graph, op, indices);
+        cria_sharding input[CRIA_MAX_INPUTS];
+        for (int k = 0; k < CRIA_MAX_INPUTS; k++) {
+            input[k] = (cria_sharding){{CRIA_REPLICATED, CRIA_REPLICATED}};
+            if (op->input[k] < 0) continue;
+            const cria_tensor *tensor = cria_graph_tensor(graph, op->input[k]);
+            if (tensor->kind == CRIA_TENSOR_VALUE) input[k] = cria_layer_boundary(tensor, batch_axes);
+            for (int m = n - 1; m >= first_op; m--)
+                if (cria_graph_op(graph, m)->output == op->input[k]) input[k] = strategies[m - first_op].output;
+        }
+        int8_t choice[CRIA_MESH_AXES] = {CRIA_IDLE, CRIA_IDLE};
+        for (int axis = 0; axis < CRIA_MESH_AXES; axis++) {
+            if (mesh->size[axis] < 2 || use[axis] == CRIA_AXIS_IDLE) continue;
+            int cut =
+                use[axis] == CRIA_AXIS_BATCH ? batch_index(indices, count) : follow(op, indices, count, input, axis);
+            if (cut < 0 && use[axis] == CRIA_AXIS_TENSOR) cut = begin_cut(graph, op, indices, count);
+            choice[axis] = (int8_t)cut;
+            if (cut >= 0 && !fits(task, op, mesh, choice, indices, cut)) choice[axis] = CRIA_IDLE;
+        }
+        cria_strategy *s = &strategies[n - first_op];
+        if (cria_strategy_derive(graph, op, mesh, choice, s)) {
+            const int8_t idle[CRIA_MESH_AXES] = {CRIA_IDLE, CRIA_IDLE};
+            cria_strategy_derive(graph, op, mesh, idle, s);
+        }
+        for (int axis = 0; axis < CRIA_MESH_AXES; axis++)
+            if (s->output.dim[axis] == CRIA_PARTIAL) s->output.dim[axis] = CRIA_REPLICATED;
+    }
+}
