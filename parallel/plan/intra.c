@@ -16,6 +16,23 @@ void cria_intra_defaults(cria_intra_options *options) {
     };
 }
 
+void cria_intra_as_alpa(cria_mesh *mesh, cria_intra_options *options) {
+    mesh->tie = 1;
+    mesh->fractional = true;
+    options->strategies.allow_replicated = false;
+    options->strategies.reduce_scatter = false;
+    options->strategies.follow = true;
+    if (mesh->size[0] > 1 && mesh->size[1] > 1) options->strategies.forbid_all_to_all = true;
+}
+
+void cria_intra_whole_results(const cria_graph *graph, const cria_mesh *mesh, cria_sharding *boundary) {
+    int tensors = cria_graph_tensors(graph), last = mesh->size[1] > 1 ? 1 : 0;
+    for (int t = 0; t < tensors; t++) {
+        boundary[t] = (cria_sharding){{CRIA_ANY, CRIA_ANY}};
+        boundary[t].dim[last] = CRIA_REPLICATED;
+    }
+}
+
 static cria_status check(const cria_mesh *mesh, const cria_intra_options *options, cria_error *err) {
     for (int axis = 0; axis < CRIA_MESH_AXES; axis++) {
         if (mesh->size[axis] < 1)

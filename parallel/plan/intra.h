@@ -29,6 +29,14 @@ typedef struct {
 /* Free of any wish: one thread, f32, no memory limit, axes may idle, sums may be scattered. */
 void cria_intra_defaults(cria_intra_options *options);
 
+/* Alpa's setting, in which its published optima hold (docs/planning.md): costs without unit by its formulas, on parts
+ * of equal length, every product on the whole mesh, sums by all-reduces of all that was computed, followers as they
+ * lie, all-to-alls on one axis only. */
+void cria_intra_as_alpa(cria_mesh *mesh, cria_intra_options *options);
+/* A boundary that leaves results as a layer behind them would want them: whole along the last axis that has devices,
+ * along the other as they come (without one, a forward pass is free under data parallelism). [tensors] */
+void cria_intra_whole_results(const cria_graph *graph, const cria_mesh *mesh, cria_sharding *boundary);
+
 typedef struct {
     cria_strategy *strategy; /* [end_op - first_op] */
     /* In which sharding each tensor is kept between operators: [tensors of the graph]; whole where the range does not

@@ -45,18 +45,21 @@ static cria_status parse_pair(const char *flag, const char *text, double out[CRI
     return CRIA_OK;
 }
 
-/* The setting of Alpa's figures: communication is the only cost, counted by its formulas, and every product uses the
- * whole mesh. */
-static void set_options(const cria_main_options *o, const cria_mesh *mesh, cria_intra_options *out) {
+/* Alpa's setting, unless more freedom is asked for. */
+static void set_options(const cria_main_options *o, cria_mesh *mesh, cria_intra_options *out) {
     cria_intra_defaults(out);
+    cria_intra_as_alpa(mesh, out);
     cria_strategy_options *s = &out->strategies;
+    if (o->free_plan) s->forbid_all_to_all = false;
+    if (o->free_plan || o->reduce_scatter) {
+        s->reduce_scatter = true;
+        s->follow = false;
+    }
     s->force_batch_axis = (int)o->batch_axis;
     s->allow_replicated = o->allow_idle;
     s->forbid_all_gather = o->forbid_all_gather;
-    s->forbid_all_to_all = o->forbid_all_to_all || (!o->free_plan && mesh->size[0] > 1 && mesh->size[1] > 1);
+    s->forbid_all_to_all = s->forbid_all_to_all || o->forbid_all_to_all;
     s->prefer_reduce_scatter = o->reduce_scatter;
-    s->reduce_scatter = o->free_plan || o->reduce_scatter;
-    s->follow = !s->reduce_scatter;
     s->data_parallel_only = o->data_parallel;
     out->memory_limit = o->memory_limit;
     out->seconds = o->solve_seconds;
@@ -73,20 +76,6 @@ typedef struct {
     double where_made; /* the objective if every sum is made where its parts are */
     uint64_t start;
 } run;
-
-/* A result of a forward pass is left as a layer behind it would want it: whole along the last axis that has devices,
- * along the other as it comes. Without that, every forward pass would be free under data parallelism. */
-static cria_status set_boundary(run *r, cria_error *err) {
-    int tensors = cria_graph_tensors(r->graph), last = r->mesh.size[1] > 1 ? 1 : 0;
-    r->boundary = malloc(((size_t)tensors + 1) * sizeof *r->boundary);
-    if (!r->boundary) return cria_fail(err, CRIA_ERR_MEMORY, "no memory to plan");
-    for (int t = 0; t < tensors; t++) {
-        r->boundary[t] = (cria_sharding){{CRIA_ANY, CRIA_ANY}};
-        r->boundary[t].dim[last] = CRIA_REPLICATED;
-    }
-    r->options.boundary = r->boundary;
-    return CRIA_OK;
-}
 
 static cria_status solve(run *r, cria_error *err) {
     CRIA_TRY(cria_intra_solve(r->graph, 0, r->ops, &r->mesh, &r->options, &r->result, err));
@@ -215,7 +204,7 @@ static void print_table(const run *r, cria_text *out) {
 
 cria_status cria_command_plan_net(const cria_command *command, cria_error *err) {
     const cria_main_options *options = command->options;
-    run r = {.net = options->net, .start = cria_clock_ns(), .mesh = {.tie = 1, .fractional = true}};
+    run r = {.net = options->net, .start = cria_clock_ns()};
     CRIA_TRY(parse_mesh(options->mesh, &r.mesh, err));
     CRIA_TRY(parse_pair("alpha", options->alpha, r.mesh.alpha, err));
     CRIA_TRY(parse_pair("beta", options->beta, r.mesh.beta, err));
@@ -224,7 +213,10 @@ cria_status cria_command_plan_net(const cria_command *command, cria_error *err) 
     CRIA_TRY(cria_network_create(options->net, &graph, err));
     r.graph = graph;
     r.ops = cria_graph_ops(graph);
-    cria_status status = set_boundary(&r, err);
+    r.boundary = malloc(((size_t)cria_graph_tensors(graph) + 1) * sizeof *r.boundary);
+    cria_status status = r.boundary ? CRIA_OK : cria_fail(err, CRIA_ERR_MEMORY, "no memory to plan");
+    if (status == CRIA_OK) cria_intra_whole_results(graph, &r.mesh, r.boundary);
+    r.options.boundary = r.boundary;
     if (status == CRIA_OK) status = solve(&r, err);
     if (status == CRIA_OK) {
         cria_text out;
