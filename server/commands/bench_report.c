@@ -27,6 +27,16 @@ static void json_phase(const char *name, const cria_bench_case *c, const cria_be
     cria_text_puts(out, first ? "}" : "}}");
 }
 
+/* The two figures that compare engines, without looking into the phases. */
+static void json_summary(const cria_bench_case *c, cria_text *out) {
+    const cria_bench_phase *prefill = &c->prefill, *decode = &c->decode;
+    cria_text_printf(out,
+                     "\"prefill_tokens_per_second\":%.3f,\"decode_tokens_per_second\":%.3f,\"prefill_gflops\":%.3f,"
+                     "\"decode_gbps\":%.3f,",
+                     prefill->tokens / prefill->seconds, decode->tokens / decode->seconds,
+                     prefill->operations / prefill->seconds / 1e9, decode->bytes / decode->seconds / 1e9);
+}
+
 static void json_rates(const cria_rates *r, cria_text *out) {
     cria_text_printf(out, "\"read_gbps\":%.3f,\"f32_gflops\":%.3f,\"bf16_gflops\":%.3f,\"i8_gops\":%.3f", r->read_gbps,
                      r->f32_gflops, r->bf16_gflops, r->i8_gops);
@@ -41,6 +51,7 @@ static void print_json(const cria_command *command, const cria_bench_case *cases
         cria_text_printf(out, "%s{\"threads\":%lld,\"batch\":%lld,\"prompt_tokens\":%lld,\"new_tokens\":%lld,",
                          i ? "," : "", (long long)c->threads, (long long)c->batch, (long long)c->prompt,
                          (long long)c->generated);
+        json_summary(c, out);
         json_phase("prefill", c, &c->prefill, out);
         cria_text_puts(out, ",");
         json_phase("decode", c, &c->decode, out);

@@ -1,27 +1,89 @@
 """The other commands: generate, tokenize, inspect, bench, and what they say when something is wrong."""
 import json
+import os
 import subprocess
 
 import pytest
+from conftest import DEFAULT_MODEL
 from server import CRIA, FIXTURES
 
 OPT = FIXTURES / "models" / "opt-f16-text"
 
 
-def cria(*arguments, status=0):
-    done = subprocess.run([CRIA, *map(str, arguments)], capture_output=True, timeout=60)
+def cria(*arguments, status=0, **variables):
+    done = subprocess.run([CRIA, *map(str, arguments)], capture_output=True, timeout=60,
+                          env={**os.environ, **{name: str(value) for name, value in variables.items()}})
     assert done.returncode == status, done.stderr.decode()[-2000:]
     return done.stdout.decode() if status == 0 else done.stderr.decode()
 
 
 def test_generate_prints_one_object_with_json():
-    answer = json.loads(cria("generate", OPT, "--prompt", "The herd", "--max-tokens", 9, "--temperature", 0, "--logprobs", 0,
-                             "--json"))
-    assert set(answer) >= {"text", "tokens", "logprobs", "finish_reason", "timings"}
-    assert len(answer["tokens"]) == len(answer["logprobs"]) <= 9
-    assert not answer["text"].startswith("The herd")
-    streamed = cria("generate", OPT, "--prompt", "The herd", "--max-tokens", 9, "--temperature", 0)
-    assert answer["text"] in streamed
+    text = cria("generate", OPT, "--prompt", "The herd", "--max-tokens", 9, "--logprobs", 3, "--echo", "--ignore-eos", "--json")
+    assert text.count("\n") == 1 and text.endswith("\n")
+    answer = json.loads(text)
+    assert set(answer) == {"text", "tokens", "logprobs", "prompt_logprobs", "prompt_tokens", "finish_reason", "timings"}
+    assert len(answer["tokens"]) == len(answer["logprobs"]) == 9 and answer["finish_reason"] == "length"
+    for token, entry in zip(answer["tokens"], answer["logprobs"]):
+        assert entry["token"] == token and len(entry["top"]) == 3
+        assert entry["rank"] == 1 and entry["top"][0] == [token, entry["logprob"]]  # greedy
+    assert [entry["token"] for entry in answer["prompt_logprobs"]] == answer["prompt_tokens"][1:]
+    timings = answer["timings"]
+    assert timings["prompt_tokens"] == len(answer["prompt_tokens"]) and timings["generated_tokens"] == 9
+    assert timings["seconds_to_first_token"] > 0 and timings["decode_tokens_per_second"] > 0
+
+
+def test_generate_gives_the_continuation_only_and_streams_the_same(opt):
+    asked = ("generate", OPT, "--prompt", "The herd", "--max-tokens", 20, "--ignore-eos")
+    answer = json.loads(cria(*asked, "--json"))
+    assert answer["text"] == opt.complete("The herd", max_tokens=20, ignore_eos=True)["choices"][0]["text"]
+    assert answer["logprobs"] is None
+    assert cria(*asked) == answer["text"] + "\n"
+
+
+def test_generate_stops_before_a_text_and_says_so():
+    asked = ("generate", OPT, "--prompt", "The herd", "--max-tokens", 60, "--ignore-eos", "--seed", 3, "--temperature", 1)
+    whole = json.loads(cria(*asked, "--json"))["text"]
+    stop = whole[10:13]
+    answer = json.loads(cria(*asked, "--json", "--stop", stop))
+    assert (answer["text"], answer["finish_reason"]) == (whole[:whole.index(stop)], "stop")
+    assert cria(*asked, "--stop", stop) == answer["text"] + "\n"
+    assert json.loads(cria(*asked, "--json"))["text"] == whole
+    assert json.loads(cria(*asked[:-3], 4, *asked[-2:], "--json"))["text"] != whole
+
+
+def test_generate_takes_token_ids():
+    by_ids = json.loads(cria("generate", OPT, "--prompt-ids", "2,55,260,310", "--max-tokens", 5, "--json"))
+    assert by_ids["prompt_tokens"] == [2, 55, 260, 310]
+    assert by_ids["tokens"] == json.loads(cria("generate", OPT, "--prompt", "The herd", "--max-tokens", 5, "--json"))["tokens"]
+    assert "320" in cria("generate", OPT, "--prompt-ids", "320", status=2)
+
+
+def test_a_model_is_a_hugging_face_folder_or_a_folder_of_alpas_arrays():
+    assert "embed_tokens" in cria("inspect", OPT)
+    answer = json.loads(cria("generate", FIXTURES / "models" / "opt-alpa-npy", "--prompt-ids", "5,6,7", "--max-tokens", 4, "--json"))
+    assert len(answer["tokens"]) == 4
+
+
+def test_a_model_is_a_hub_id_found_in_the_local_cache_or_its_name_in_the_table(tmp_path):
+    """`facebook/opt-125m`, and `opt-125m`, which configs/models.json leads to it. Nothing is fetched."""
+    hub = tmp_path / "hub" / "models--facebook--opt-125m"
+    (hub / "refs").mkdir(parents=True)
+    (hub / "refs" / "main").write_text("27dcfa74d334")
+    (hub / "snapshots").mkdir()
+    (hub / "snapshots" / "27dcfa74d334").symlink_to(OPT)
+    expected = cria("generate", OPT, "--prompt", "The herd", "--max-tokens", 6)
+    for name in ("facebook/opt-125m", "opt-125m"):
+        for places in ({"HF_HOME": tmp_path}, {"HF_HUB_CACHE": tmp_path / "hub", "HF_HOME": "/nowhere"}):
+            assert cria("generate", name, "--prompt", "The herd", "--max-tokens", 6, **places) == expected
+    for name in ("facebook/opt-125m", "opt-125m", "no-such-model"):
+        words = cria("generate", name, "--prompt", "a", status=1, HF_HOME=tmp_path / "empty", HF_HUB_CACHE="")
+        assert name in words and str(tmp_path / "empty" / "hub") in words
+
+
+@pytest.mark.skipif(not DEFAULT_MODEL.exists(), reason=f"{DEFAULT_MODEL} is not there: ./run model")
+@pytest.mark.parametrize("model", [DEFAULT_MODEL, "smollm2-135m-instruct"])
+def test_a_model_is_a_gguf_file_or_the_default_models_name(model):
+    assert "Paris" in cria("generate", model, "--prompt", "The capital of France is", "--max-tokens", 8)
 
 
 def test_tokenize_prints_ids():
@@ -38,6 +100,14 @@ def test_bench_reports_prefill_and_decode_speed():
                              "--json"))
     assert [(row["threads"], row["batch"]) for row in report["results"]] == [(1, 1), (1, 2)]
     for row in report["results"]:
+        assert (row["prompt_tokens"], row["new_tokens"]) == (32, 8)
+        assert row["prefill_tokens_per_second"] == row["prefill"]["tokens_per_second"]
+        assert row["decode_tokens_per_second"] == row["decode"]["tokens_per_second"]
+        assert row["prefill_gflops"] == row["prefill"]["gflops"] > 0 and row["decode_gbps"] == row["decode"]["gbps"] > 0
+        # a rate counts the tokens of all sequences
+        tokens = {name: row[name]["tokens_per_second"] * row[name]["seconds"] for name in ("prefill", "decode")}
+        assert tokens["prefill"] == pytest.approx(32 * row["batch"], rel=0.1)
+        assert tokens["decode"] == pytest.approx(8 * row["batch"], rel=0.1)
         assert row["limits"]["read_gbps"] > 0 and row["limits"]["peak_gflops"] > 0
         for phase in (row["prefill"], row["decode"]):
             assert phase["tokens_per_second"] > 0 and 0 < phase["read_share"] and 0 < phase["peak_share"] < 1
