@@ -20,6 +20,7 @@ struct cria_executor {
     void *sink_context;
     bool profiling;
     double *seconds;
+    uint64_t sent;    /* bytes, in all steps so far */
     cria_error error; /* of communication in the present step; written by worker 0 before a barrier */
 };
 

@@ -317,9 +317,16 @@ cria_status cria_executor_step(cria_executor *executor, const cria_batch *batch,
                          (long long)p->max_tokens);
     cria_step s = {.executor = executor, .batch = batch, .result = result};
     executor->error = (cria_error){0};
+    const cria_ranks *ranks = executor->options.ranks;
+    uint64_t before = ranks ? cria_ranks_sent(ranks) : 0;
     if (batch->tokens > 0) cria_pool_run(executor->pool, step_job, &s);
+    if (ranks) executor->sent += cria_ranks_sent(ranks) - before;
     if (executor->error.status != CRIA_OK) return cria_fail(err, executor->error.status, "%s", executor->error.message);
     return CRIA_OK;
+}
+
+uint64_t cria_executor_sent(const cria_executor *executor) {
+    return executor->sent;
 }
 
 static cria_status runner_step(void *self, const cria_batch *batch, cria_batch_result *result, cria_error *err) {

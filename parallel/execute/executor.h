@@ -53,6 +53,8 @@ void cria_executor_destroy(cria_executor *executor);
 
 cria_status cria_executor_step(cria_executor *executor, const cria_batch *batch, cria_batch_result *result,
                                cria_error *err);
+/* Bytes of values that this rank has sent to others in all steps so far. */
+uint64_t cria_executor_sent(const cria_executor *executor);
 /* The same as the runner seam that the engine takes. */
 cria_runner cria_executor_runner(cria_executor *executor);
 

@@ -157,7 +157,7 @@ static cria_status lower_embed(cria_lowering *l, int index) {
         const cria_op *sum = cria_graph_op(l->graph, add);
         int k = 1 - input_of(l, add, op->output), other = sum->input[k];
         if (other != op->output && l->at[other].count > 0 && last_use(l, other) == add) {
-            cria_form *into = cria_lowering_want_input(l, add, k);
+            cria_form *into = cria_lowering_want_input(l, add, k, index);
             if (!into) return failed(l);
             target = cria_lowering_alias(l, sum->output, raw_of(l, add), into);
             if (!target) return failed(l);
@@ -175,7 +175,7 @@ static cria_status lower_embed(cria_lowering *l, int index) {
     /* Ids outside this rank's rows of the table give zeros (kernels/kernels.h). */
     i->offset = op->row_offset - l->program->weights[i->operand[1].index].row[0].inner_begin;
     i->accumulate = accumulate;
-    return cria_lowering_finish(l, last);
+    return cria_lowering_finish(l, last, index);
 }
 
 /* The mesh axes that cut what a norm or a sampler reduces, as a group of ranks; CRIA_GROUP_COUNT: none. */
@@ -246,7 +246,7 @@ static cria_status lower_cut_norm(cria_lowering *l, int index, const cria_form *
 }
 
 static cria_status lower_norm(cria_lowering *l, int index) {
-    cria_form *in = cria_lowering_want_input(l, index, 0), *out = in ? place_output(l, index, index) : NULL;
+    cria_form *in = cria_lowering_want_input(l, index, 0, index), *out = in ? place_output(l, index, index) : NULL;
     if (!out) return failed(l);
     cria_group group = reducing_group(l, index);
     if (group != CRIA_GROUP_COUNT) {
@@ -256,7 +256,7 @@ static cria_status lower_norm(cria_lowering *l, int index) {
         if (!i) return failed(l);
         CRIA_TRY(norm_operands(l, index, in, out, i));
     }
-    return cria_lowering_finish(l, index);
+    return cria_lowering_finish(l, index, index);
 }
 
 /* Brings a value into the form that a panel type multiplies; once for all layers that read it so. */
@@ -329,7 +329,7 @@ static cria_status fuse_epilogue(cria_lowering *l, int index, epilogue *e) {
     const cria_op *sum = cria_graph_op(l->graph, user);
     int k = 1 - input_of(l, user, output), other = sum->input[k];
     if (other == output || l->at[other].count == 0) return CRIA_OK;
-    e->residual = cria_lowering_want_input(l, user, k);
+    e->residual = cria_lowering_want_input(l, user, k, index);
     if (!e->residual) return failed(l);
     e->in_place = last_use(l, other) == user;
     e->last = user;
@@ -382,7 +382,7 @@ static cria_form *place_linear(cria_lowering *l, int index, int count, const epi
 static cria_status lower_linear(cria_lowering *l, int index) {
     const cria_op *op = cria_graph_op(l->graph, index);
     int count = group_size(l, index), x = op->input[0];
-    cria_form *in = cria_lowering_want_input(l, index, 0);
+    cria_form *in = cria_lowering_want_input(l, index, 0, index);
     if (!in) return failed(l);
     CRIA_TRY(prepare(l, x, in, l->options->panel[op->input[1]], index));
     epilogue e = {.last = index, .activation = CRIA_ACT_NONE};
@@ -398,14 +398,15 @@ static cria_status lower_linear(cria_lowering *l, int index) {
     if (e.residual && residual_is_here(l, index, &e)) i->operand[3] = cria_lowering_work(e.residual);
     i->operand[4] = cria_lowering_work(out);
     i->activation = e.activation;
-    if (e.last != index) CRIA_TRY(cria_lowering_sum(l, e.last, raw_of(l, e.last)));
-    for (int k = 1; k < count; k++) CRIA_TRY(cria_lowering_finish(l, index + k));
-    return cria_lowering_finish(l, count > 1 ? index : e.last);
+    if (e.last != index) CRIA_TRY(cria_lowering_sum(l, e.last, raw_of(l, e.last), index));
+    for (int k = 1; k < count; k++) CRIA_TRY(cria_lowering_finish(l, index + k, index));
+    return cria_lowering_finish(l, count > 1 ? index : e.last, index);
 }
 
 /* a + b or a * b of two values in the same sharding. */
 static cria_status lower_pair(cria_lowering *l, int index) {
-    cria_form *a = cria_lowering_want_input(l, index, 0), *b = a ? cria_lowering_want_input(l, index, 1) : NULL;
+    cria_form *a = cria_lowering_want_input(l, index, 0, index),
+              *b = a ? cria_lowering_want_input(l, index, 1, index) : NULL;
     cria_form *out = b ? place_output(l, index, index) : NULL;
     cria_do what = cria_graph_op(l->graph, index)->kind == CRIA_OP_ADD ? CRIA_DO_ADD : CRIA_DO_MUL;
     int output = cria_graph_op(l->graph, index)->output;
@@ -415,19 +416,19 @@ static cria_status lower_pair(cria_lowering *l, int index) {
     i->operand[1] = cria_lowering_work(b);
     i->operand[2] = cria_lowering_work(out);
     i->width = out->stride;
-    return cria_lowering_finish(l, index);
+    return cria_lowering_finish(l, index, index);
 }
 
 /* An activation that no linear layer took: alone, or as the gate of a product. */
 static cria_status lower_activation(cria_lowering *l, int index) {
     const cria_op *op = cria_graph_op(l->graph, index);
-    cria_form *gate = cria_lowering_want_input(l, index, 0), *up = NULL;
+    cria_form *gate = cria_lowering_want_input(l, index, 0, index), *up = NULL;
     if (!gate) return failed(l);
     int last = index, mul = sole_user(l, op->output, CRIA_OP_MUL);
     if (mul >= 0 && flows(l, index, mul)) {
         int k = 1 - input_of(l, mul, op->output), other = cria_graph_op(l->graph, mul)->input[k];
         if (other != op->output && l->at[other].count > 0) {
-            up = cria_lowering_want_input(l, mul, k);
+            up = cria_lowering_want_input(l, mul, k, index);
             if (!up) return failed(l);
             if (up->stride == gate->stride) {
                 l->done[mul] = true;
@@ -445,7 +446,7 @@ static cria_status lower_activation(cria_lowering *l, int index) {
     i->operand[2] = cria_lowering_work(out);
     i->width = out->stride;
     i->activation = op->activation;
-    return cria_lowering_finish(l, last);
+    return cria_lowering_finish(l, last, index);
 }
 
 static cria_status lower_rope(cria_lowering *l, int index) {
@@ -453,7 +454,7 @@ static cria_status lower_rope(cria_lowering *l, int index) {
     if (last_use(l, op->input[0]) != index)
         return cria_fail(l->err, CRIA_ERR_INTERNAL, "operator %d: rope works in place, but its input is read again",
                          index);
-    cria_form *x = cria_lowering_want_input(l, index, 0);
+    cria_form *x = cria_lowering_want_input(l, index, 0, index);
     cria_instruction *i = x ? emit(l, CRIA_KERNEL_rope, index) : NULL;
     if (!i) return failed(l);
     i->operand[0] = cria_lowering_work(x);
@@ -461,7 +462,7 @@ static cria_status lower_rope(cria_lowering *l, int index) {
     i->heads = input_extent(l, index, 0, 1);
     i->width = input_extent(l, index, 0, 2);
     if (!cria_lowering_alias(l, op->output, raw_of(l, index), x)) return failed(l);
-    return cria_lowering_finish(l, index);
+    return cria_lowering_finish(l, index, index);
 }
 
 static cria_status lower_attention(cria_lowering *l, int index) {
@@ -475,7 +476,7 @@ static cria_status lower_attention(cria_lowering *l, int index) {
     cria_operand cache = {CRIA_SPACE_KV, p->kv_count - 1, 0, 0};
     cria_form *input[3];
     for (int k = 0; k < 3; k++)
-        if (!(input[k] = cria_lowering_want_input(l, index, k))) return failed(l);
+        if (!(input[k] = cria_lowering_want_input(l, index, k, index))) return failed(l);
     /* The kernel knows one stride for keys and values. */
     for (int k = 1; k < 3 && input[1]->stride != input[2]->stride; k++)
         CRIA_TRY(cria_lowering_pack(l, op->input[k], input[k], index));
@@ -492,11 +493,11 @@ static cria_status lower_attention(cria_lowering *l, int index) {
     i->operand[2] = cria_lowering_work(out);
     i->heads = input_extent(l, index, 0, 1);
     i->scale = op->scale;
-    return cria_lowering_finish(l, index);
+    return cria_lowering_finish(l, index, index);
 }
 
 static cria_status lower_gather(cria_lowering *l, int index) {
-    cria_form *in = cria_lowering_want_input(l, index, 0);
+    cria_form *in = cria_lowering_want_input(l, index, 0, index);
     if (!in) return failed(l);
     /* The head runs once per chunk of rows, so what it gathers from must outlive every operator of the head. */
     cria_buffers_extend(&l->buffers, in->root, INT_MAX);
@@ -506,12 +507,12 @@ static cria_status lower_gather(cria_lowering *l, int index) {
     i->operand[0] = cria_lowering_work(in);
     i->operand[1] = cria_lowering_work(out);
     i->width = out->stride;
-    return cria_lowering_finish(l, index);
+    return cria_lowering_finish(l, index, index);
 }
 
 static cria_status lower_sample(cria_lowering *l, int index) {
     const cria_tensor *logits = cria_graph_tensor(l->graph, cria_graph_op(l->graph, index)->input[0]);
-    cria_form *in = cria_lowering_want_input(l, index, 0);
+    cria_form *in = cria_lowering_want_input(l, index, 0, index);
     cria_group group = reducing_group(l, index);
     cria_instruction *i = in ? emit(l, CRIA_KERNEL_sample, index) : NULL;
     if (!i) return failed(l);
@@ -605,6 +606,7 @@ static cria_status lower_all(cria_lowering *l) {
     CRIA_TRY(cria_lowering_receive_all(l));
     for (int i = l->stage->first_op; i < l->stage->end_op; i++)
         if (!l->done[i]) CRIA_TRY(lower_op(l, i));
+    CRIA_TRY(cria_lowering_send_all(l));
     l->program->workspace_bytes = l->buffers.high_water;
     return CRIA_OK;
 }

@@ -68,13 +68,13 @@ cria_form *cria_lowering_alias(cria_lowering *l, int tensor, cria_sharding shard
 cria_form *cria_lowering_want(cria_lowering *l, int tensor, cria_sharding sharding, int op);
 /* The sharding in which operator `op` reads input k. */
 cria_sharding cria_lowering_input(const cria_lowering *l, int op, int k);
-cria_form *cria_lowering_want_input(cria_lowering *l, int op, int k);
-/* Brings what operator `op` computed (the first form of its output) to the sharding in which it is left, and sends it
- * to the stages that read it. */
-cria_status cria_lowering_finish(cria_lowering *l, int op);
+/* Input k of operator `op`, while operator `now` (the same, or one that computes it along) is being written. */
+cria_form *cria_lowering_want_input(cria_lowering *l, int op, int k, int now);
+/* Brings what operator `op` computed (the first form of its output) to the sharding in which it is left. */
+cria_status cria_lowering_finish(cria_lowering *l, int op, int now);
 
 /* Sums what the first form of the output is a partial sum of. */
-cria_status cria_lowering_sum(cria_lowering *l, int op, cria_sharding to);
+cria_status cria_lowering_sum(cria_lowering *l, int op, cria_sharding to, int now);
 /* Gives a form rows that lie next to each other. */
 cria_status cria_lowering_pack(cria_lowering *l, int tensor, cria_form *form, int op);
 /* The plan's rank of a group's member. */
@@ -82,9 +82,9 @@ int cria_lowering_member(const cria_lowering *l, cria_group group, int member);
 
 /* ---- transfer.c ---- */
 
-/* Writes the sends of a value that later stages read. */
-cria_status cria_lowering_send(cria_lowering *l, int tensor, int op);
-/* Writes the receives of everything that this rank's stage reads of earlier ones. */
+/* Writes the sends of all values that later stages read, and the receives of everything that this rank's stage reads of
+ * earlier ones, both in the order of the operators that make them. */
+cria_status cria_lowering_send_all(cria_lowering *l);
 cria_status cria_lowering_receive_all(cria_lowering *l);
 
 /* Copies what two boxes have in common between two buffers. */

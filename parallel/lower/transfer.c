@@ -152,10 +152,14 @@ static cria_status send_to_stage(cria_lowering *l, int tensor, int op, int to_st
     return status;
 }
 
-cria_status cria_lowering_send(cria_lowering *l, int tensor, int op) {
-    int mine = cria_plan_stage_of_rank(l->plan, l->rank);
-    for (int s = mine + 1; s < cria_plan_stages(l->plan); s++)
-        if (cria_stage_reads(l->graph, cria_plan_stage(l->plan, s), tensor)) CRIA_TRY(send_to_stage(l, tensor, op, s));
+cria_status cria_lowering_send_all(cria_lowering *l) {
+    int last = l->stage->end_op - 1;
+    for (int i = l->stage->first_op; i <= last; i++) {
+        int tensor = cria_graph_op(l->graph, i)->output;
+        for (int s = cria_plan_stage_of_op(l->plan, i) + 1; s < cria_plan_stages(l->plan); s++)
+            if (cria_stage_reads(l->graph, cria_plan_stage(l->plan, s), tensor))
+                CRIA_TRY(send_to_stage(l, tensor, last, s));
+    }
     return CRIA_OK;
 }
 

@@ -424,13 +424,13 @@ cria_sharding cria_lowering_input(const cria_lowering *l, int op, int k) {
     return cria_sharding_canonical(cria_plan_strategy(l->plan, op)->input[k], &l->stage->mesh);
 }
 
-cria_form *cria_lowering_want_input(cria_lowering *l, int op, int k) {
-    return cria_lowering_want(l, cria_graph_op(l->graph, op)->input[k], cria_lowering_input(l, op, k), op);
+cria_form *cria_lowering_want_input(cria_lowering *l, int op, int k, int now) {
+    return cria_lowering_want(l, cria_graph_op(l->graph, op)->input[k], cria_lowering_input(l, op, k), now);
 }
 
-cria_status cria_lowering_sum(cria_lowering *l, int op, cria_sharding to) {
+cria_status cria_lowering_sum(cria_lowering *l, int op, cria_sharding to, int now) {
     int tensor = cria_graph_op(l->graph, op)->output;
-    return convert(l, tensor, op, &l->at[tensor].form[0], to, false);
+    return convert(l, tensor, now, &l->at[tensor].form[0], to, false);
 }
 
 cria_status cria_lowering_pack(cria_lowering *l, int tensor, cria_form *form, int op) {
@@ -438,13 +438,13 @@ cria_status cria_lowering_pack(cria_lowering *l, int tensor, cria_form *form, in
     return make_dense(l, &c, form, false);
 }
 
-cria_status cria_lowering_finish(cria_lowering *l, int op) {
+cria_status cria_lowering_finish(cria_lowering *l, int op, int now) {
     int tensor = cria_graph_op(l->graph, op)->output;
     cria_sharding left = cria_sharding_canonical(cria_plan_strategy(l->plan, op)->output, &l->stage->mesh);
     cria_value *v = &l->at[tensor];
     if (!cria_sharding_equal(v->form[0].sharding, left)) {
         v->form[0].prepared = false;
-        CRIA_TRY(convert(l, tensor, op, &v->form[0], left, false));
+        CRIA_TRY(convert(l, tensor, now, &v->form[0], left, false));
     }
-    return cria_lowering_send(l, tensor, op);
+    return CRIA_OK;
 }

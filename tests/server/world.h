@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-enum { WORLD_MOST = 8, WORLD_PROMPT = 64 };
+enum { WORLD_MOST = 8, WORLD_PROMPT = 64, WORLD_STEPS = 64 };
 
 typedef struct world world;
 typedef struct {
@@ -37,7 +37,22 @@ struct world {
     int64_t vocab, block_tokens;
     float *logits; /* [WORLD_PROMPT][vocab], whole rows whoever computed them */
     int64_t base;  /* position of the step's first row */
+    struct {
+        int32_t tokens, rows;
+    } steps[WORLD_STEPS];
+    int step_count;
 };
+
+/* What the rank has sent is, byte for byte, what its program says that it sends in these steps. */
+static bool world_sent_right(const world_rank *r, char text[100]) {
+    uint64_t expected = 0, sent = cria_executor_sent(cria_runtime_executor(r->runtime));
+    for (int i = 0; i < r->all->step_count; i++)
+        expected += (uint64_t)cria_program_bytes(cria_runtime_program(r->runtime), r->all->steps[i].tokens,
+                                                 r->all->steps[i].rows);
+    snprintf(text, 100, "rank %d sent %llu bytes, not %llu", r->rank, (unsigned long long)sent,
+             (unsigned long long)expected);
+    return sent == expected;
+}
 
 static void world_keep(void *context, int64_t first_row, int64_t rows, int64_t vocab, int64_t stride,
                        const float *logits) {
@@ -72,6 +87,9 @@ static void *world_follow(void *argument) {
         cria_comm_abort(r->comm, r->err.message);
     else
         r->status = cria_group_follow(cria_runtime_group(r->runtime), &r->err);
+    char text[100];
+    if (r->status == CRIA_OK && !world_sent_right(r, text))
+        r->status = cria_fail(&r->err, CRIA_ERR_INTERNAL, "%s", text);
     cria_runtime_close(r->runtime);
     cria_comm_destroy(r->comm);
     return NULL;
@@ -81,10 +99,11 @@ static void *world_follow(void *argument) {
 static void world_open(world *w) {
     cria_comm *comm[WORLD_MOST];
     cria_error err = {0};
-    cria_comm_options options = {.deadline_seconds = 60};
+    cria_comm_options options = {.deadline_seconds = 10};
     assert_int_equal(cria_comm_create_threads(w->size, &options, comm, &err), CRIA_OK);
     for (int r = 0; r < w->size; r++) w->rank[r] = (world_rank){.all = w, .rank = r, .comm = comm[r]};
     w->logits = NULL;
+    w->step_count = 0;
     for (int r = 1; r < w->size; r++)
         assert_int_equal(pthread_create(&w->rank[r].thread, NULL, world_follow, &w->rank[r]), 0);
     if (world_open_rank(&w->rank[0]) != CRIA_OK) fail_msg("%s: %s", w->path, w->rank[0].err.message);
@@ -100,6 +119,8 @@ static void world_open(world *w) {
 
 static void world_close(world *w) {
     cria_error err = {0};
+    char text[100];
+    if (!world_sent_right(&w->rank[0], text)) fail_msg("%s: %s", w->path, text);
     assert_int_equal(cria_group_stop(cria_runtime_group(w->rank[0].runtime), &err), CRIA_OK);
     cria_runtime_close(w->rank[0].runtime);
     cria_comm_destroy(w->rank[0].comm);
@@ -132,6 +153,8 @@ static void world_step(world *w, int64_t base) {
     cria_error err = {0};
     cria_runner runner = cria_runtime_runner(w->rank[0].runtime);
     w->base = base;
+    w->steps[w->step_count].tokens = w->batch->tokens;
+    w->steps[w->step_count++].rows = w->batch->rows;
     if (runner.step(runner.self, w->batch, w->result, &err) != CRIA_OK) fail_msg("%s: %s", w->path, err.message);
 }
 
