@@ -1,6 +1,8 @@
 /* The graph's storage: tensors and operators in growable arrays, built once and then only read. */
 #include "parallel/graph/graph.h"
 
+#include "parallel/graph/rules.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +12,11 @@ typedef struct {
     char text[32];
     int64_t unit;
 } dim_entry;
+
+typedef struct {
+    cria_dim_name large, small;
+    int64_t ratio;
+} dim_link;
 
 struct cria_graph {
     char name[128];
@@ -23,6 +30,8 @@ struct cria_graph {
     int64_t group, sequence;
     dim_entry *names; /* [CRIA_DIM_COUNT + registered] */
     int name_count, name_capacity;
+    dim_link *links;
+    int link_count, link_capacity;
     int attention; /* the first operator of that kind; -1: none */
     cria_error first_error;
 };
@@ -75,6 +84,7 @@ void cria_graph_destroy(cria_graph *graph) {
     free(graph->ops);
     free(graph->rope);
     free(graph->names);
+    free(graph->links);
     free(graph);
 }
 
@@ -113,13 +123,50 @@ static int64_t gcd(int64_t a, int64_t b) {
     return a;
 }
 
-void cria_graph_set_unit(cria_graph *graph, cria_dim_name name, int64_t unit) {
+/* The least common multiple of a name's unit and `unit`. Units that are longer than any dim leave it whole, so they
+ * need not grow beyond that. Returns whether it changed. */
+static bool raise_unit(cria_graph *graph, cria_dim_name name, int64_t unit) {
     int64_t *have = &graph->names[name].unit, common;
-    if (unit < 1 || __builtin_mul_overflow(*have / gcd(*have, unit), unit, &common))
-        fail_build(graph, graph->names[name].text, "the unit at which the dim may be cut is out of range");
-    else
-        *have = common;
+    if (unit < 1 || __builtin_mul_overflow(*have / gcd(*have, unit), unit, &common) || common > CRIA_MAX_ELEMENTS)
+        common = CRIA_MAX_ELEMENTS;
+    bool changed = common != *have;
+    *have = common;
+    return changed;
 }
+
+/* Makes the units of linked names agree: they only grow, so that this ends. */
+static void settle_units(cria_graph *graph) {
+    for (bool changed = true; changed;) {
+        changed = false;
+        for (int i = 0; i < graph->link_count; i++) {
+            const dim_link *link = &graph->links[i];
+            int64_t small = graph->names[link->small].unit, wanted;
+            if (__builtin_mul_overflow(small, link->ratio, &wanted)) wanted = CRIA_MAX_ELEMENTS;
+            changed = raise_unit(graph, link->large, wanted) || changed;
+            int64_t large = graph->names[link->large].unit;
+            wanted = large < CRIA_MAX_ELEMENTS ? large / link->ratio : CRIA_MAX_ELEMENTS;
+            changed = raise_unit(graph, link->small, wanted) || changed;
+        }
+    }
+}
+
+void cria_graph_set_unit(cria_graph *graph, cria_dim_name name, int64_t unit) {
+    if (raise_unit(graph, name, unit)) settle_units(graph);
+}
+
+void cria_graph_link_dims(cria_graph *graph, cria_dim_name large, cria_dim_name small, int64_t ratio) {
+    if (large == small) return;
+    for (int i = 0; i < graph->link_count; i++)
+        if (graph->links[i].large == large && graph->links[i].small == small && graph->links[i].ratio == ratio) return;
+    if (graph->link_count >= CRIA_MAX_DIM_NAMES ||
+        !grow((void **)&graph->links, graph->link_count, &graph->link_capacity, sizeof *graph->links)) {
+        fail_build(graph, graph->names[large].text, "no room for another reshape of the dim");
+        return;
+    }
+    graph->links[graph->link_count++] = (dim_link){large, small, ratio};
+    settle_units(graph);
+}
+
 int64_t cria_graph_named_unit(const cria_graph *graph, cria_dim_name name) {
     return graph->names[name].unit;
 }
@@ -244,6 +291,17 @@ static bool names_agree(const cria_graph *graph, const cria_op *op, const cria_t
     return true;
 }
 
+static void link_reshaped(cria_graph *graph, const cria_tensor *in, const cria_tensor *out) {
+    for (cria_reshape_run run = {0}; cria_reshape_next(in, out, &run);) {
+        if (run.in == run.in_end || run.out == run.out_end) continue;
+        cria_dim a = in->dim[run.in], b = out->dim[run.out];
+        if (a.extent % b.extent == 0)
+            cria_graph_link_dims(graph, a.name, b.name, a.extent / b.extent);
+        else if (b.extent % a.extent == 0)
+            cria_graph_link_dims(graph, b.name, a.name, b.extent / a.extent);
+    }
+}
+
 int cria_graph_add(cria_graph *graph, cria_op op, const char *name_format, ...) {
     cria_tensor output = {.kind = CRIA_TENSOR_VALUE};
     va_list args;
@@ -261,6 +319,7 @@ int cria_graph_add(cria_graph *graph, cria_op op, const char *name_format, ...) 
     if (!names_agree(graph, &op, &output)) return fail_build(graph, output.name, "a dim has two extents");
     if (!grow((void **)&graph->ops, graph->op_count, &graph->op_capacity, sizeof op))
         return fail_build(graph, output.name, "no memory");
+    if (op.kind == CRIA_OP_RESHAPE) link_reshaped(graph, &graph->tensors[op.input[0]], &output);
     op.output = add_tensor(graph, &output);
     if (op.output < 0) return CRIA_NO_TENSOR;
     if (op.kind == CRIA_OP_ATTENTION && graph->attention < 0) graph->attention = graph->op_count;

@@ -161,6 +161,9 @@ int cria_graph_dim_names(const cria_graph *graph);
 const char *cria_dim_to_name(const cria_graph *graph, cria_dim_name name);
 /* Dims of that name are cut at multiples of `unit` (and of what was said before). */
 void cria_graph_set_unit(cria_graph *graph, cria_dim_name name, int64_t unit);
+/* Dims of name `large` are `ratio` times as long as those of `small` and are cut where those are, as a reshape that
+ * splits or joins them wants it (cria_graph_add says so of every reshape). */
+void cria_graph_link_dims(cria_graph *graph, cria_dim_name large, cria_dim_name small, int64_t ratio);
 int64_t cria_graph_named_unit(const cria_graph *graph, cria_dim_name name);
 /* Gives all symbolic dims of a name an extent: a step of training knows how many tokens it has. */
 void cria_graph_bind(cria_graph *graph, cria_dim_name name, int64_t extent);

@@ -175,10 +175,8 @@ int cria_op_indices(const cria_graph *graph, const cria_op *op, cria_op_index ou
 /* Heads are cut so that a KV head stays with its query heads and, where that is possible, so that the columns of the
  * output projection are cut between quantised groups. Extents that are no whole number of groups are never quantised in
  * groups: they may be cut anywhere. */
-int64_t cria_graph_unit(const cria_graph *graph, cria_dim dim) {
+static int64_t own_unit(const cria_graph *graph, cria_dim dim) {
     int64_t group = cria_graph_group(graph), heads, kv_heads, head_dim;
-    int64_t named = cria_graph_named_unit(graph, dim.name);
-    if (named > 1) return named;
     switch (dim.name) {
     case CRIA_DIM_TOKEN:
     case CRIA_DIM_ROW:
@@ -197,6 +195,11 @@ int64_t cria_graph_unit(const cria_graph *graph, cria_dim dim) {
     default:
         return 1;
     }
+}
+
+int64_t cria_graph_unit(const cria_graph *graph, cria_dim dim) {
+    int64_t own = own_unit(graph, dim), named = cria_graph_named_unit(graph, dim.name);
+    return named < CRIA_MAX_ELEMENTS ? own / gcd(own, named) * named : named;
 }
 
 /* Bytes that one statistic of the operator exchanges: f32 of a norm's moments (in its gradient: also of two sums over

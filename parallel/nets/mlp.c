@@ -11,7 +11,7 @@ static cria_status train(cria_network *net, int out, bool loss, cria_error *err)
     if (out < 0) return cria_graph_check(net->graph, err);
     const cria_tensor like = *cria_graph_tensor(net->graph, out);
     const float scale = 1.0F / (float)cria_tensor_extent(&like, 0);
-    int y = cria_graph_tensor_add(net->graph, CRIA_TENSOR_INPUT, like.dims, like.dim, "y");
+    int y = cria_network_input(net, like.dims, like.dim, "y");
     int difference = cria_network_binary(net, CRIA_OP_SUB, out, y, "difference");
     if (loss) cria_network_einsum(net, difference, difference, scale, 0, like.dim, "loss");
     int seed = cria_network_einsum(net, difference, CRIA_NO_TENSOR, 2 * scale, like.dims, like.dim, "gradient of loss");
@@ -32,14 +32,14 @@ static cria_status build(const int64_t *value, cria_graph *graph, cria_error *er
     const cria_dim width[2] = {{cria_graph_dim(graph, "hidden0"), value[HIDDEN]},
                                {cria_graph_dim(graph, "hidden1"), value[HIDDEN]}};
     const cria_dim in[2] = {{CRIA_DIM_BATCH, value[BATCH]}, width[0]};
-    int x = cria_graph_tensor_add(graph, CRIA_TENSOR_INPUT, 2, in, "x");
+    int x = cria_network_input(&net, 2, in, "x");
     for (net.layer = 0; net.layer < value[LAYERS]; net.layer++) {
         char name[32];
         snprintf(name, sizeof name, "layer %d", net.layer);
         x = cria_network_linear(&net, x, 1, &width[(net.layer + 1) % 2], 1, value[BIAS], name);
         if (!value[RELU] || net.layer + 1 == value[LAYERS]) continue;
-        cria_op relu = {.kind = CRIA_OP_ACTIVATION, .layer = net.layer, .activation = CRIA_ACT_RELU, .input = {x}};
-        x = cria_graph_add(graph, relu, "layer %d relu", net.layer);
+        snprintf(name, sizeof name, "layer %d relu", net.layer);
+        x = cria_network_activation(&net, x, CRIA_ACT_RELU, name);
     }
     return value[TRAIN] ? train(&net, x, value[LOSS], err) : CRIA_OK;
 }

@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const cria_network_info *const nets[] = {&cria_network_mlp};
+static const cria_network_info *const nets[] = {&cria_network_mlp, &cria_network_attention,   &cria_network_gpt,
+                                                &cria_network_moe, &cria_network_wide_resnet, &cria_network_chain,
+                                                &cria_network_sum};
 enum { NETS = sizeof nets / sizeof *nets };
 
 static bool is_word(const char *text, size_t length, const char *word) {
@@ -91,7 +93,8 @@ cria_status cria_network_create(const char *spec, cria_graph **out, cria_error *
         CRIA_TRY(set_key(net, at, word, value, err));
         at += word;
     }
-    cria_graph *graph = cria_graph_create(net->name, (int)value[0]);
+    bool layered = strcmp(net->key[0].name, "layers") == 0;
+    cria_graph *graph = cria_graph_create(net->name, layered ? (int)value[0] : 1);
     if (!graph) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for net %s", net->name);
     cria_graph_set_group(graph, 1);
     cria_status status = net->build(value, graph, err);
