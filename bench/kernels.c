@@ -1,5 +1,5 @@
 /* Times the linear kernels beside calibration loops of the same machine at the same moment: cria_bench_kernels
- * [threads].
+ * [threads [instruction set [rows columns]]].
  *
  * Decoding is given as weight bytes per second against a plain read of memory, prefill as operations per second against
  * a loop of nothing but the multiply instruction. Both are the best of several interleaved samples: on a shared machine
@@ -169,7 +169,7 @@ int main(int argc, char **argv) {
     cria_pool *pool;
     cria_error err;
     cria_kernels kernels;
-    if (cria_isa_best() != CRIA_ISA_AVX512_BF16) {
+    if (cria_isa_best() < CRIA_ISA_AVX512_BF16) {
         fprintf(stderr, "the calibration loops need AVX-512 with VNNI and BF16\n");
         return 1;
     }
@@ -183,6 +183,13 @@ int main(int argc, char **argv) {
         return 1;
     }
     cria_kernels_select(isa, &kernels);
+    if (argc > 4) { /* one shape only */
+        char *few = allocate(cria_panels_bytes(CRIA_PANEL_F32, atoi(argv[3]), atoi(argv[4])));
+        prefill(pool, &kernels, few, atoi(argv[3]), atoi(argv[4]));
+        cria_pool_destroy(pool);
+        free(few);
+        return 0;
+    }
     size_t bytes = (size_t)200 << 20;
     char *weights = allocate(bytes);
     printf("%s, %d threads\n", kernels.name, threads);

@@ -5,6 +5,11 @@
 #include "kernels/ref/ref.h"
 
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 const char *cria_kernel_name(cria_kernel_id id) {
     static const char *const names[CRIA_KERNEL_COUNT] = {
@@ -15,7 +20,18 @@ const char *cria_kernel_name(cria_kernel_id id) {
     return (unsigned)id < CRIA_KERNEL_COUNT ? names[id] : "unknown";
 }
 
-static const char *const ISA_NAMES[] = {"ref", "avx2", "avx512", "avx512vnni", "avx512bf16"};
+static const char *const ISA_NAMES[] = {"ref", "avx2", "avx512", "avx512vnni", "avx512bf16", "amx"};
+
+#if defined(__x86_64__)
+/* The tiles' state is large, so that Linux gives it only to processes that ask. */
+static bool amx_usable(void) {
+    enum { BF16 = 1u << 22, TILE = 1u << 24, INT8 = 1u << 25, REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
+    unsigned a, b, c, d;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+    if ((d & (BF16 | TILE | INT8)) != (BF16 | TILE | INT8)) return false;
+    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+}
+#endif
 
 cria_isa cria_isa_best(void) {
     cria_isa best = CRIA_ISA_REF;
@@ -32,7 +48,9 @@ cria_isa cria_isa_best(void) {
     best = CRIA_ISA_AVX512;
     if (!__builtin_cpu_supports("avx512vnni")) return best;
     best = CRIA_ISA_AVX512_VNNI;
-    if (__builtin_cpu_supports("avx512bf16")) best = CRIA_ISA_AVX512_BF16;
+    if (!__builtin_cpu_supports("avx512bf16")) return best;
+    best = CRIA_ISA_AVX512_BF16;
+    if (amx_usable()) best = CRIA_ISA_AMX;
 #endif
     return best;
 }
@@ -43,7 +61,7 @@ cria_status cria_isa_from_name(const char *name, cria_isa *out, cria_error *err)
         *out = best;
         return CRIA_OK;
     }
-    for (int isa = CRIA_ISA_REF; isa <= CRIA_ISA_AVX512_BF16; isa++) {
+    for (int isa = CRIA_ISA_REF; isa <= CRIA_ISA_AMX; isa++) {
         if (strcmp(name, ISA_NAMES[isa]) != 0) continue;
         if (isa > (int)best) {
             return cria_fail(err, CRIA_ERR_UNSUPPORTED, "this CPU has no %s; its best is %s", name, ISA_NAMES[best]);
@@ -52,7 +70,8 @@ cria_status cria_isa_from_name(const char *name, cria_isa *out, cria_error *err)
         return CRIA_OK;
     }
     return cria_fail(err, CRIA_ERR_ARGUMENT,
-                     "'%s' is no instruction set; it is one of auto, ref, avx2, avx512, avx512vnni, avx512bf16", name);
+                     "'%s' is no instruction set; it is one of auto, ref, avx2, avx512, avx512vnni, avx512bf16, amx",
+                     name);
 }
 
 void cria_kernels_select(cria_isa isa, cria_kernels *out) {
@@ -80,5 +99,6 @@ void cria_kernels_select(cria_isa isa, cria_kernels *out) {
     }
     if (isa >= CRIA_ISA_AVX512_VNNI) cria_overlay_avx512vnni_linear(out);
     if (isa >= CRIA_ISA_AVX512_BF16) cria_overlay_avx512bf16_linear(out);
+    if (isa >= CRIA_ISA_AMX) cria_overlay_amx_linear(out);
 #endif
 }

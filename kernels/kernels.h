@@ -1,5 +1,5 @@
 /* The operator table: one function per operator, starting as `ref` (double accumulation, the judge) and overlaid by
- * cpu/avx2, cpu/avx512, cpu/avx512vnni, cpu/avx512bf16, later cuda. Chosen at run time by CPUID.
+ * cpu/avx2, cpu/avx512, cpu/avx512vnni, cpu/avx512bf16, cpu/amx, later cuda. Chosen at run time by CPUID.
  *
  * Every function is called by all workers of a pool at once with the same arguments; it divides its work by
  * cria_worker_take and returns without a barrier: the caller (the executor) puts the barrier between two calls. A
@@ -178,7 +178,7 @@ typedef enum {
 } cria_kernel_id;
 
 typedef struct {
-    const char *name; /* "ref", "avx2", "avx512", "avx512vnni", "avx512bf16": the widest overlay */
+    const char *name; /* "ref", "avx2", "avx512", "avx512vnni", "avx512bf16", "amx": the widest overlay */
 #define X(name) void (*name)(const cria_##name##_args *args, cria_worker *worker);
     CRIA_KERNEL_LIST(X)
 #undef X
@@ -187,9 +187,16 @@ typedef struct {
 const char *cria_kernel_name(cria_kernel_id id);
 
 /* What the CPU can do, for tests and for `--isa`. */
-typedef enum { CRIA_ISA_REF, CRIA_ISA_AVX2, CRIA_ISA_AVX512, CRIA_ISA_AVX512_VNNI, CRIA_ISA_AVX512_BF16 } cria_isa;
+typedef enum {
+    CRIA_ISA_REF,
+    CRIA_ISA_AVX2,
+    CRIA_ISA_AVX512,
+    CRIA_ISA_AVX512_VNNI,
+    CRIA_ISA_AVX512_BF16,
+    CRIA_ISA_AMX /* bf16 and int8 tiles; asks the kernel for leave to use them, for the whole process */
+} cria_isa;
 cria_isa cria_isa_best(void);
-/* "auto", "ref", "avx2", "avx512", "avx512vnni", "avx512bf16"; CRIA_ERR_UNSUPPORTED where this CPU lacks it. */
+/* "auto", "ref", "avx2", "avx512", "avx512vnni", "avx512bf16", "amx"; CRIA_ERR_UNSUPPORTED where this CPU lacks it. */
 cria_status cria_isa_from_name(const char *name, cria_isa *out, cria_error *err);
 /* Fills the table with ref and overlays everything up to `isa`. */
 void cria_kernels_select(cria_isa isa, cria_kernels *out);

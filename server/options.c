@@ -19,7 +19,7 @@ const cria_option cria_option_table[] = {
      "type of the KV cache; auto is f32 for f32 weights and bf16 otherwise", RUNS},
     {"threads", CRIA_OPTION_INT, AT(threads), "0", 0, 256, NULL, "N", "worker threads; 0 takes every CPU it may run on",
      SERVE | GENERATE | INSPECT | PLAN | PROFILE | SOLVE},
-    {"isa", CRIA_OPTION_CHOICE, AT(isa), "auto", 0, 0, "auto|ref|avx2|avx512|avx512vnni|avx512bf16", "NAME",
+    {"isa", CRIA_OPTION_CHOICE, AT(isa), "auto", 0, 0, "auto|ref|avx2|avx512|avx512vnni|avx512bf16|amx", "NAME",
      "the widest instruction set to use", RUNS},
     {"max-model-len", CRIA_OPTION_INT, AT(max_model_len), "0", 0, 16777216, NULL, "N",
      "longest prompt plus answer in tokens; 0 takes the model's own", RUNS},

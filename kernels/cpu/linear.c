@@ -1,10 +1,12 @@
-/* How a linear layer is cut over workers, panels and tokens: the same for every instruction set. */
+/* How a linear layer is cut over workers, panels, tokens and K: the same for every instruction set. */
 #include "kernels/cpu/linear.h"
 
 enum {
-    STREAM_BYTES = 128 << 10, /* weights taken at a time where each is used once: long enough to stream */
-    CACHE_BYTES = 384 << 10,  /* weights that stay in the second-level cache while many tokens pass over them */
-    CHUNKS_PER_WORKER = 4     /* so that a slow neighbour costs a fraction of its share only */
+    FEW_TOKENS = 4,           /* up to here the weights only stream by: one panel at a time, over all of K */
+    STREAM_BYTES = 128 << 10, /* weights taken at a time then */
+    PREFETCH_TOKENS = 32,     /* up to here the weights are waited for */
+    CHUNKS_PER_WORKER = 4,    /* so that a slow neighbour costs a fraction of its share only */
+    ITEMS_PER_WORKER = 8      /* the same where an item is long */
 };
 
 static int64_t divide_up(int64_t a, int64_t b) {
@@ -15,57 +17,108 @@ static int64_t at_least_one(int64_t a) {
     return a > 1 ? a : 1;
 }
 
-/* Panels of weights times tiles of tokens, one item at a time; the tokens are only cut where there are too few panels
- * to keep all workers busy. */
+static int64_t least(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+/* An item is `block` panels times `span` blocks of tokens. The tokens are only cut where there are too few panels to
+ * keep all workers busy: whoever has a block of panels keeps it in the second-level cache for all its tokens. */
 typedef struct {
-    int64_t panels, block; /* panels in all, panels of one item */
-    int64_t tiles, span;   /* tiles of tokens in all, tiles of one item */
+    int64_t panels, block;
+    int64_t blocks, span;
 } cut;
 
-static cut cut_work(const cria_linear_args *args, int64_t most_tokens, int workers) {
-    size_t bytes = cria_panel_bytes(args->weight->type, args->weight->cols);
-    cut c = {.panels = divide_up(args->weight->rows, CRIA_PANEL_ROWS), .tiles = divide_up(args->tokens, most_tokens)};
-    c.block = at_least_one((int64_t)((c.tiles > 1 ? CACHE_BYTES : STREAM_BYTES) / bytes));
-    c.span = c.tiles;
-    if (workers == 1) return c;
-    int64_t wanted = (int64_t)CHUNKS_PER_WORKER * workers;
-    int64_t even = divide_up(c.panels, wanted);
-    if (c.tiles <= 1) {
-        if (c.block > even) c.block = even;
+static cut cut_work(const cria_linear_args *args, const cria_linear_kernel *kernel, int workers) {
+    cut c = {.panels = divide_up(args->weight->rows, CRIA_PANEL_ROWS),
+             .blocks = divide_up(args->tokens, kernel->block_tokens)};
+    c.span = c.blocks;
+    if (args->tokens <= FEW_TOKENS) {
+        c.block = at_least_one((int64_t)(STREAM_BYTES / cria_panel_bytes(args->weight->type, args->weight->cols)));
+        if (workers > 1) c.block = least(c.block, divide_up(c.panels, (int64_t)CHUNKS_PER_WORKER * workers));
         return c;
     }
-    int64_t blocks = divide_up(c.panels, c.block);
-    if (blocks < wanted) c.span = divide_up(c.tiles, divide_up(wanted, blocks));
+    c.block = CRIA_MOST_PANELS;
+    if (workers == 1) return c;
+    int64_t wanted = (int64_t)ITEMS_PER_WORKER * workers;
+    if (c.blocks == 1) {
+        int64_t even = divide_up(c.panels, wanted);
+        c.block = least(c.block, divide_up(even, CRIA_DOT_PANELS) * CRIA_DOT_PANELS);
+        return c;
+    }
+    int64_t columns = divide_up(c.panels, c.block);
+    if (columns < wanted) c.span = divide_up(c.blocks, divide_up(wanted, columns));
     return c;
 }
 
-/* One block of panels against tiles [first, last). Tiles are as even as can be: the time of a tile with few tokens is
- * that of reading the weights. */
-static void run_item(const cria_linear_args *args, const cria_linear_kernel *kernel, const cut *c, int64_t first_panel,
-                     int64_t last_panel, int64_t first, int64_t last) {
-    _Alignas(64) float sums[CRIA_MOST_TILE * CRIA_PANEL_ROWS];
-    const cria_panels *weight = args->weight;
-    size_t panel_bytes = cria_panel_bytes(weight->type, weight->cols);
-    size_t row_bytes = cria_prepared_row_bytes(weight->type, weight->cols);
-    for (int64_t tile = first; tile < last; tile++) {
-        int64_t begin = args->tokens * tile / c->tiles, tokens = args->tokens * (tile + 1) / c->tiles - begin;
-        const uint8_t *rows = (const uint8_t *)args->in + (size_t)begin * row_bytes;
-        for (int64_t p = first_panel; p < last_panel; p++) {
-            const uint8_t *panel = (const uint8_t *)weight->data + (size_t)p * panel_bytes;
-            kernel->dot(panel, rows, row_bytes, tokens, weight->cols, sums);
-            kernel->finish(args, p * CRIA_PANEL_ROWS, begin, tokens, sums);
+/* Where a part begins if `total` is cut as evenly as can be into `parts`, in multiples of `round`. */
+static int64_t part_begin(int64_t total, int64_t part, int64_t parts, int64_t round) {
+    return part == parts ? total : total * part / parts / round * round;
+}
+
+/* Some panels against one block of tokens, over all of K. */
+typedef struct {
+    const cria_linear_args *args;
+    const cria_linear_kernel *kernel;
+    size_t panel_bytes;
+    int64_t steps, chunks;
+    float *sums; /* [panels][tokens][16] */
+} block_run;
+
+/* Panels [first, last), one chunk of K after the other, `together` panels to a call. */
+static void run_panels(const block_run *run, int64_t first, int64_t last, int64_t together, int64_t begin,
+                       int64_t tokens) {
+    const cria_panels *weight = run->args->weight;
+    cria_dot dot = {.row_bytes = cria_prepared_row_bytes(weight->type, weight->cols),
+                    .tokens = tokens,
+                    .cols = weight->cols,
+                    .prefetch = tokens <= PREFETCH_TOKENS};
+    dot.rows = (const uint8_t *)run->args->in + (size_t)begin * dot.row_bytes;
+    for (int64_t chunk = 0; chunk < run->chunks; chunk++) {
+        dot.first = part_begin(run->steps, chunk, run->chunks, run->kernel->round_steps);
+        dot.steps = part_begin(run->steps, chunk + 1, run->chunks, run->kernel->round_steps) - dot.first;
+        dot.fresh = chunk == 0;
+        for (int64_t p = first; p < last; p += together) {
+            dot.panels = (int)least(together, last - p);
+            for (int i = 0; i < dot.panels; i++) {
+                dot.panel[i] = (const uint8_t *)weight->data + (size_t)(p + i) * run->panel_bytes;
+                dot.sums[i] = run->sums + (p - first + i) * tokens * CRIA_PANEL_ROWS;
+            }
+            run->kernel->dot(&dot);
+            if (chunk + 1 < run->chunks) continue;
+            if (run->kernel->close) run->kernel->close(&dot);
+            for (int i = 0; i < dot.panels; i++)
+                run->kernel->finish(run->args, (p + i) * CRIA_PANEL_ROWS, begin, tokens, dot.sums[i]);
         }
     }
 }
 
+static void run_item(const block_run *run, const cut *c, int64_t first_panel, int64_t last_panel, int64_t first,
+                     int64_t last) {
+    int64_t tokens = run->args->tokens, round = run->kernel->round_tokens;
+    int64_t together = tokens <= FEW_TOKENS ? 1 : CRIA_DOT_PANELS;
+    /* With K in one chunk the sums of a call need not wait for the other panels. */
+    int64_t step = run->chunks == 1 ? together : CRIA_MOST_PANELS;
+    for (int64_t block = first; block < last; block++) {
+        int64_t begin = part_begin(tokens, block, c->blocks, round);
+        int64_t count = part_begin(tokens, block + 1, c->blocks, round) - begin;
+        for (int64_t p = first_panel; p < last_panel; p += step)
+            run_panels(run, p, least(p + step, last_panel), together, begin, count);
+    }
+}
+
 void cria_linear_run(const cria_linear_args *args, cria_worker *worker, const cria_linear_kernel *kernel) {
-    cut c = cut_work(args, kernel->most_tokens, worker->count);
-    if (c.tiles == 0) return;
-    int64_t spans = divide_up(c.tiles, c.span), items = divide_up(c.panels, c.block) * spans, item, end;
+    _Alignas(64) float sums[CRIA_MOST_PANELS * CRIA_MOST_TOKENS * CRIA_PANEL_ROWS];
+    if (args->tokens <= 0) return;
+    cut c = cut_work(args, kernel, worker->count);
+    block_run run = {.args = args,
+                     .kernel = kernel,
+                     .panel_bytes = cria_panel_bytes(args->weight->type, args->weight->cols),
+                     .steps = divide_up(args->weight->cols, kernel->step_columns),
+                     .sums = sums};
+    run.chunks = args->tokens <= FEW_TOKENS ? 1 : divide_up(run.steps, kernel->chunk_steps);
+    int64_t spans = divide_up(c.blocks, c.span), items = divide_up(c.panels, c.block) * spans, item, end;
     while (cria_worker_take(worker, items, 1, &item, &end)) {
-        int64_t panel = item / spans * c.block, tile = item % spans * c.span;
-        int64_t last_panel = panel + c.block < c.panels ? panel + c.block : c.panels;
-        int64_t last_tile = tile + c.span < c.tiles ? tile + c.span : c.tiles;
-        run_item(args, kernel, &c, panel, last_panel, tile, last_tile);
+        int64_t panel = item / spans * c.block, block = item % spans * c.span;
+        run_item(&run, &c, panel, least(panel + c.block, c.panels), block, least(block + c.span, c.blocks));
     }
 }

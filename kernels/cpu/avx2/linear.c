@@ -8,23 +8,38 @@
 
 #include <immintrin.h>
 
-CRIA_INLINE void f32_tile(const uint8_t *panel, const uint8_t *rows, size_t row_bytes, int64_t cols, float *sums,
+enum { TILE_TOKENS = 6 };
+
+/* The sums of a tile: two halves of a panel for each token. */
+CRIA_INLINE void load_sums(const float *from, bool fresh, __m256 acc[TILE_TOKENS][2], const int tokens) {
+    CRIA_UNROLL for (int t = 0; t < tokens; t++) {
+        acc[t][0] = fresh ? _mm256_setzero_ps() : _mm256_load_ps(from + 16 * t);
+        acc[t][1] = fresh ? _mm256_setzero_ps() : _mm256_load_ps(from + 16 * t + 8);
+    }
+}
+
+CRIA_INLINE void store_sums(__m256 acc[TILE_TOKENS][2], float *to, const int tokens) {
+    CRIA_UNROLL for (int t = 0; t < tokens; t++) {
+        _mm256_store_ps(to + 16 * t, acc[t][0]);
+        _mm256_store_ps(to + 16 * t + 8, acc[t][1]);
+    }
+}
+
+CRIA_INLINE void f32_tile(const cria_dot *dot, const uint8_t *panel, const uint8_t *rows, float *sums,
                           const int tokens) {
-    const float *w = (const float *)(const void *)panel;
-    __m256 acc[6][2];
-    CRIA_UNROLL for (int t = 0; t < tokens; t++) acc[t][0] = acc[t][1] = _mm256_setzero_ps();
-    for (int64_t k = 0; k < cols; k++, w += 16, rows += 4) {
+    const float *w = (const float *)(const void *)panel + dot->first * 16;
+    __m256 acc[TILE_TOKENS][2];
+    load_sums(sums, dot->fresh, acc, tokens);
+    rows += dot->first * 4;
+    for (int64_t k = 0; k < dot->steps; k++, w += 16, rows += 4) {
         __m256 low = _mm256_load_ps(w), high = _mm256_load_ps(w + 8);
         CRIA_UNROLL for (int t = 0; t < tokens; t++) {
-            __m256 x = _mm256_broadcast_ss((const float *)(const void *)(rows + (size_t)t * row_bytes));
+            __m256 x = _mm256_broadcast_ss((const float *)(const void *)(rows + (size_t)t * dot->row_bytes));
             acc[t][0] = _mm256_fmadd_ps(x, low, acc[t][0]);
             acc[t][1] = _mm256_fmadd_ps(x, high, acc[t][1]);
         }
     }
-    CRIA_UNROLL for (int t = 0; t < tokens; t++) {
-        _mm256_store_ps(sums + 16 * t, acc[t][0]);
-        _mm256_store_ps(sums + 16 * t + 8, acc[t][1]);
-    }
+    store_sums(acc, sums, tokens);
 }
 
 /* Thirty-two columns of the tokens are widened once and then broadcast from the stack. */
@@ -37,15 +52,17 @@ CRIA_INLINE void widen(const uint8_t *row, float *out) {
     }
 }
 
-CRIA_INLINE void bf16_tile(const uint8_t *panel, const uint8_t *rows, size_t row_bytes, int64_t cols, float *sums,
+CRIA_INLINE void bf16_tile(const cria_dot *dot, const uint8_t *panel, const uint8_t *rows, float *sums,
                            const int tokens) {
     const __m256i high_half = _mm256_set1_epi32((int)0xffff0000u);
-    _Alignas(32) float x[6][WIDE];
-    __m256 acc[6][2];
-    CRIA_UNROLL for (int t = 0; t < tokens; t++) acc[t][0] = acc[t][1] = _mm256_setzero_ps();
-    for (int64_t k = 0; k < cols; k += WIDE, rows += WIDE * 2) {
-        int64_t columns = cols - k < WIDE ? (cols - k + 1) / 2 * 2 : WIDE;
-        for (int t = 0; t < tokens; t++) widen(rows + (size_t)t * row_bytes, x[t]);
+    _Alignas(32) float x[TILE_TOKENS][WIDE];
+    __m256 acc[TILE_TOKENS][2];
+    load_sums(sums, dot->fresh, acc, tokens);
+    panel += dot->first * 64;
+    rows += dot->first * 4;
+    for (int64_t step = 0; step < dot->steps; step += WIDE / 2, rows += WIDE * 2) {
+        int64_t columns = dot->steps - step < WIDE / 2 ? (dot->steps - step) * 2 : WIDE;
+        for (int t = 0; t < tokens; t++) widen(rows + (size_t)t * dot->row_bytes, x[t]);
         for (int64_t i = 0; i < columns; i++) {
             __m256i low = _mm256_load_si256((const __m256i *)(const void *)panel);
             __m256i high = _mm256_load_si256((const __m256i *)(const void *)(panel + 32));
@@ -64,29 +81,37 @@ CRIA_INLINE void bf16_tile(const uint8_t *panel, const uint8_t *rows, size_t row
             }
         }
     }
-    CRIA_UNROLL for (int t = 0; t < tokens; t++) {
-        _mm256_store_ps(sums + 16 * t, acc[t][0]);
-        _mm256_store_ps(sums + 16 * t + 8, acc[t][1]);
+    store_sums(acc, sums, tokens);
+}
+
+static void f32_tile_of(const cria_dot *dot, const uint8_t *panel, const uint8_t *rows, int64_t tokens, float *sums) {
+    switch (tokens) {
+#define CASE(n)                                                                                                        \
+    case n:                                                                                                            \
+        f32_tile(dot, panel, rows, sums, n);                                                                           \
+        return;
+        CRIA_TILES_6(CASE)
+#undef CASE
     }
 }
 
-#define TILE(n)                                                                                                        \
+static void bf16_tile_of(const cria_dot *dot, const uint8_t *panel, const uint8_t *rows, int64_t tokens, float *sums) {
+    switch (tokens) {
+#define CASE(n)                                                                                                        \
     case n:                                                                                                            \
-        TILE_FUNCTION(panel, rows, row_bytes, cols, sums, n);                                                          \
+        bf16_tile(dot, panel, rows, sums, n);                                                                          \
         return;
-
-static void dot_f32(const uint8_t *panel, const uint8_t *rows, size_t row_bytes, int64_t tokens, int64_t cols,
-                    float *sums) {
-#define TILE_FUNCTION f32_tile
-    switch (tokens) { CRIA_TILES_6(TILE) }
-#undef TILE_FUNCTION
+        CRIA_TILES_6(CASE)
+#undef CASE
+    }
 }
 
-static void dot_bf16(const uint8_t *panel, const uint8_t *rows, size_t row_bytes, int64_t tokens, int64_t cols,
-                     float *sums) {
-#define TILE_FUNCTION bf16_tile
-    switch (tokens) { CRIA_TILES_6(TILE) }
-#undef TILE_FUNCTION
+static void dot_f32(const cria_dot *dot) {
+    cria_each_tile(dot, TILE_TOKENS, f32_tile_of);
+}
+
+static void dot_bf16(const cria_dot *dot) {
+    cria_each_tile(dot, TILE_TOKENS, bf16_tile_of);
 }
 
 static void finish(const cria_linear_args *args, int64_t first_row, int64_t first_token, int64_t tokens,
@@ -95,10 +120,13 @@ static void finish(const cria_linear_args *args, int64_t first_row, int64_t firs
 }
 
 void cria_linear_avx2(const cria_linear_args *args, cria_worker *worker) {
+    enum { ALL = 1 << 20 }; /* steps: the grouped types need no chunks */
     static const cria_linear_kernel kernels[CRIA_PANEL_COUNT] = {
-        [CRIA_PANEL_F32] = {dot_f32, 6, finish},         [CRIA_PANEL_BF16] = {dot_bf16, 6, finish},
-        [CRIA_PANEL_I8] = {cria_dot_i8_avx2, 4, finish}, [CRIA_PANEL_Q8] = {cria_dot_q8_avx2, 4, finish},
-        [CRIA_PANEL_Q4] = {cria_dot_q4_avx2, 4, finish},
+        [CRIA_PANEL_F32] = {dot_f32, NULL, finish, 1, 192, 1, 96, TILE_TOKENS},
+        [CRIA_PANEL_BF16] = {dot_bf16, NULL, finish, 2, 192, WIDE / 2, 96, TILE_TOKENS},
+        [CRIA_PANEL_I8] = {cria_dot_i8_avx2, cria_close_i8_avx2, finish, 4, 192, 1, 96, 4},
+        [CRIA_PANEL_Q8] = {cria_dot_q8_avx2, NULL, finish, CRIA_GROUP, ALL, 1, 64, 4},
+        [CRIA_PANEL_Q4] = {cria_dot_q4_avx2, NULL, finish, CRIA_GROUP, ALL, 1, 64, 4},
     };
     cria_linear_run(args, worker, &kernels[args->weight->type]);
 }

@@ -36,30 +36,42 @@ CRIA_INLINE void add_signed_quad(const uint8_t *w, const uint8_t *x, size_t row_
     }
 }
 
-CRIA_INLINE void i8_tile(const uint8_t *panel, const uint8_t *rows, size_t row_bytes, int64_t cols, float *sums,
+CRIA_INLINE void i8_tile(const cria_dot *dot, const uint8_t *panel, const uint8_t *rows, float *sums,
                          const int tokens) {
     __m256i acc[4][2];
-    const uint8_t *w = panel + 64, *x = rows, *tail = rows + (cols + 63) / 64 * 64;
-    CRIA_UNROLL for (int t = 0; t < tokens; t++) acc[t][0] = acc[t][1] = _mm256_setzero_si256();
-    for (int64_t quads = (cols + 3) / 4; quads > 0; quads--, w += 64, x += 4) {
-        add_signed_quad(w, x, row_bytes, tokens, acc);
-    }
-    for (int t = 0; t < tokens; t++) {
-        __m256 scale = broadcast_f32(tail + (size_t)t * row_bytes);
-        CRIA_UNROLL for (int half = 0; half < 2; half++) {
-            __m256 both = _mm256_mul_ps(_mm256_loadu_ps((const float *)(const void *)panel + 8 * half), scale);
-            _mm256_store_ps(sums + 16 * t + 8 * half, _mm256_mul_ps(both, _mm256_cvtepi32_ps(acc[t][half])));
+    const uint8_t *w = panel + 64 + dot->first * 64, *x = rows + dot->first * 4;
+    __m256i *memory = (__m256i *)(void *)sums;
+    CRIA_UNROLL for (int i = 0; i < 2 * tokens; i++) acc[i / 2][i % 2] =
+        dot->fresh ? _mm256_setzero_si256() : _mm256_load_si256(memory + i);
+    for (int64_t quads = dot->steps; quads > 0; quads--, w += 64, x += 4)
+        add_signed_quad(w, x, dot->row_bytes, tokens, acc);
+    CRIA_UNROLL for (int i = 0; i < 2 * tokens; i++) _mm256_store_si256(memory + i, acc[i / 2][i % 2]);
+}
+
+void cria_close_i8_avx2(const cria_dot *dot) {
+    const uint8_t *tail = dot->rows + (dot->cols + 63) / 64 * 64;
+    for (int p = 0; p < dot->panels; p++) {
+        const float *scales = (const float *)(const void *)dot->panel[p];
+        for (int64_t i = 0; i < 2 * dot->tokens; i++) {
+            float *sum = dot->sums[p] + 8 * i;
+            __m256 both = _mm256_mul_ps(_mm256_load_ps(scales + i % 2 * 8),
+                                        broadcast_f32(tail + (size_t)(i / 2) * dot->row_bytes));
+            __m256i exact = _mm256_load_si256((const __m256i *)(const void *)sum);
+            _mm256_store_ps(sum, _mm256_mul_ps(both, _mm256_cvtepi32_ps(exact)));
         }
     }
 }
 
 /* The float sums stay in memory: once per group of 32 columns that costs little, and the registers hold integers. */
-CRIA_INLINE void q8_tile(const uint8_t *panel, const uint8_t *rows, size_t row_bytes, int64_t cols, float *sums,
+CRIA_INLINE void q8_tile(const cria_dot *dot, const uint8_t *panel, const uint8_t *rows, float *sums,
                          const int tokens) {
-    int64_t groups = (cols + CRIA_GROUP - 1) / CRIA_GROUP;
-    const uint8_t *scales = rows + groups * CRIA_GROUP;
-    memset(sums, 0, sizeof *sums * 16 * (size_t)tokens);
-    for (int64_t g = 0; g < groups; g++, panel += 544, rows += CRIA_GROUP, scales += 4) {
+    size_t row_bytes = dot->row_bytes;
+    int64_t groups = (dot->cols + CRIA_GROUP - 1) / CRIA_GROUP;
+    const uint8_t *scales = rows + groups * CRIA_GROUP + dot->first * 4;
+    if (dot->fresh) memset(sums, 0, sizeof *sums * 16 * (size_t)tokens);
+    panel += dot->first * 544;
+    rows += dot->first * CRIA_GROUP;
+    for (int64_t g = 0; g < dot->steps; g++, panel += 544, rows += CRIA_GROUP, scales += 4) {
         __m256i acc[4][2];
         CRIA_UNROLL for (int t = 0; t < tokens; t++) acc[t][0] = acc[t][1] = _mm256_setzero_si256();
         CRIA_UNROLL for (int j = 0; j < 8; j++)
@@ -76,13 +88,16 @@ CRIA_INLINE void q8_tile(const uint8_t *panel, const uint8_t *rows, size_t row_b
 }
 
 /* Weights of 0..15: the sixteen pair products that one 16-bit lane collects in a group are at most 16 * 15 * 127. */
-CRIA_INLINE void q4_tile(const uint8_t *panel, const uint8_t *rows, size_t row_bytes, int64_t cols, float *sums,
+CRIA_INLINE void q4_tile(const cria_dot *dot, const uint8_t *panel, const uint8_t *rows, float *sums,
                          const int tokens) {
     const __m256i nibble = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
-    int64_t groups = (cols + CRIA_GROUP - 1) / CRIA_GROUP;
-    const uint8_t *scales = rows + groups * CRIA_GROUP;
-    memset(sums, 0, sizeof *sums * 16 * (size_t)tokens);
-    for (int64_t g = 0; g < groups; g++, panel += 320, rows += CRIA_GROUP, scales += 4) {
+    size_t row_bytes = dot->row_bytes;
+    int64_t groups = (dot->cols + CRIA_GROUP - 1) / CRIA_GROUP;
+    const uint8_t *scales = rows + groups * CRIA_GROUP + dot->first * 4;
+    if (dot->fresh) memset(sums, 0, sizeof *sums * 16 * (size_t)tokens);
+    panel += dot->first * 320;
+    rows += dot->first * CRIA_GROUP;
+    for (int64_t g = 0; g < dot->steps; g++, panel += 320, rows += CRIA_GROUP, scales += 4) {
         CRIA_UNROLL for (int half = 0; half < 2; half++) {
             __m256 d = load_halves(panel + 16 * half), m = load_halves(panel + 32 + 16 * half);
             __m256i acc[4];
@@ -100,39 +115,39 @@ CRIA_INLINE void q4_tile(const uint8_t *panel, const uint8_t *rows, size_t row_b
             CRIA_UNROLL for (int t = 0; t < tokens; t++) {
                 const uint8_t *scale = scales + (size_t)t * row_bytes;
                 float *sum = sums + 16 * t + 8 * half;
-                __m256 dot = _mm256_cvtepi32_ps(_mm256_madd_epi16(acc[t], ones));
+                __m256 products = _mm256_cvtepi32_ps(_mm256_madd_epi16(acc[t], ones));
                 __m256 value = _mm256_fmadd_ps(m, broadcast_f32(scale + groups * 4), _mm256_load_ps(sum));
-                value = _mm256_fmadd_ps(_mm256_mul_ps(d, broadcast_f32(scale)), dot, value);
+                value = _mm256_fmadd_ps(_mm256_mul_ps(d, broadcast_f32(scale)), products, value);
                 _mm256_store_ps(sum, value);
             }
         }
     }
 }
 
-#define TILE(n)                                                                                                        \
-    case n:                                                                                                            \
-        TILE_FUNCTION(panel, rows, row_bytes, cols, sums, n);                                                          \
-        return;
-
-void cria_dot_i8_avx2(const uint8_t *panel, const uint8_t *rows, size_t row_bytes, int64_t tokens, int64_t cols,
-                      float *sums) {
-#define TILE_FUNCTION i8_tile
-    switch (tokens) { CRIA_TILES_4(TILE) }
-#undef TILE_FUNCTION
-}
-
-void cria_dot_q8_avx2(const uint8_t *panel, const uint8_t *rows, size_t row_bytes, int64_t tokens, int64_t cols,
-                      float *sums) {
-#define TILE_FUNCTION q8_tile
-    switch (tokens) { CRIA_TILES_4(TILE) }
-#undef TILE_FUNCTION
-}
-
-void cria_dot_q4_avx2(const uint8_t *panel, const uint8_t *rows, size_t row_bytes, int64_t tokens, int64_t cols,
-                      float *sums) {
-#define TILE_FUNCTION q4_tile
-    switch (tokens) { CRIA_TILES_4(TILE) }
-#undef TILE_FUNCTION
-}
+/* The switch over the tokens of a tile. */
+#define TILES(type)                                                                                                    \
+    static void type##_tile_of(const cria_dot *dot, const uint8_t *panel, const uint8_t *rows, int64_t tokens,         \
+                               float *sums) {                                                                          \
+        switch (tokens) {                                                                                              \
+        case 1:                                                                                                        \
+            type##_tile(dot, panel, rows, sums, 1);                                                                    \
+            return;                                                                                                    \
+        case 2:                                                                                                        \
+            type##_tile(dot, panel, rows, sums, 2);                                                                    \
+            return;                                                                                                    \
+        case 3:                                                                                                        \
+            type##_tile(dot, panel, rows, sums, 3);                                                                    \
+            return;                                                                                                    \
+        case 4:                                                                                                        \
+            type##_tile(dot, panel, rows, sums, 4);                                                                    \
+            return;                                                                                                    \
+        }                                                                                                              \
+    }                                                                                                                  \
+    void cria_dot_##type##_avx2(const cria_dot *dot) {                                                                 \
+        cria_each_tile(dot, 4, type##_tile_of);                                                                        \
+    }
+TILES(i8)
+TILES(q8)
+TILES(q4)
 
 #endif

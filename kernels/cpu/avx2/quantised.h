@@ -4,7 +4,20 @@
 
 #include "kernels/cpu/linear.h"
 
-/* At most four tokens at a time. */
-cria_dot_panel cria_dot_i8_avx2, cria_dot_q8_avx2, cria_dot_q4_avx2;
+cria_dot_panels cria_dot_i8_avx2, cria_close_i8_avx2, cria_dot_q8_avx2, cria_dot_q4_avx2;
+
+typedef void cria_tile(const cria_dot *dot, const uint8_t *panel, const uint8_t *rows, int64_t tokens, float *sums);
+
+/* Every panel of a call with all its tokens, in tiles of at most `most` tokens and as even as can be. */
+static inline void cria_each_tile(const cria_dot *dot, int64_t most, cria_tile *tile) {
+    int64_t tiles = (dot->tokens + most - 1) / most;
+    for (int p = 0; p < dot->panels; p++) {
+        for (int64_t i = 0; i < tiles; i++) {
+            int64_t first = dot->tokens * i / tiles, tokens = dot->tokens * (i + 1) / tiles - first;
+            tile(dot, dot->panel[p], dot->rows + (size_t)first * dot->row_bytes, tokens,
+                 dot->sums[p] + first * CRIA_PANEL_ROWS);
+        }
+    }
+}
 
 #endif
