@@ -171,14 +171,6 @@ int64_t cria_graph_named_unit(const cria_graph *graph, cria_dim_name name) {
     return graph->names[name].unit;
 }
 
-void cria_graph_bind(cria_graph *graph, cria_dim_name name, int64_t extent) {
-    for (int t = 0; t < graph->tensor_count; t++)
-        for (int d = 0; d < graph->tensors[t].dims; d++) {
-            cria_dim *dim = &graph->tensors[t].dim[d];
-            if (dim->name == name && dim->extent == CRIA_SYMBOLIC) dim->extent = extent;
-        }
-}
-
 cria_status cria_graph_set_rope(cria_graph *graph, const double *inverse_frequencies, int count, cria_error *err) {
     double *copy = malloc((size_t)count * sizeof *copy);
     if (!copy) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for %d rotary frequencies", count);
@@ -230,6 +222,23 @@ static const char *check_tensor(const cria_tensor *tensor) {
             return "more than 2^48 elements";
     }
     return NULL;
+}
+
+void cria_graph_bind(cria_graph *graph, cria_dim_name name, int64_t extent) {
+    for (int t = 0; t < graph->tensor_count; t++) {
+        cria_tensor *tensor = &graph->tensors[t];
+        for (int d = 0; d < tensor->dims; d++)
+            if (tensor->dim[d].name == name && tensor->dim[d].extent == CRIA_SYMBOLIC) tensor->dim[d].extent = extent;
+        const char *wrong = check_tensor(tensor);
+        if (wrong) fail_build(graph, tensor->name, wrong);
+    }
+}
+
+void cria_graph_drop_last(cria_graph *graph) {
+    if (graph->op_count == 0 || graph->ops[graph->op_count - 1].output != graph->tensor_count - 1) return;
+    graph->op_count--;
+    graph->tensor_count--;
+    if (graph->attention == graph->op_count) graph->attention = -1;
 }
 
 static int add_tensor(cria_graph *graph, const cria_tensor *tensor) {

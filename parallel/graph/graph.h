@@ -167,6 +167,8 @@ void cria_graph_link_dims(cria_graph *graph, cria_dim_name large, cria_dim_name 
 int64_t cria_graph_named_unit(const cria_graph *graph, cria_dim_name name);
 /* Gives all symbolic dims of a name an extent: a step of training knows how many tokens it has. */
 void cria_graph_bind(cria_graph *graph, cria_dim_name name, int64_t extent);
+/* Takes the last operator away with its output, if that is the last tensor. */
+void cria_graph_drop_last(cria_graph *graph);
 /* The heads of the graph's attention operators; false where it has none. */
 bool cria_graph_heads(const cria_graph *graph, int64_t *heads, int64_t *kv_heads, int64_t *head_dim);
 
