@@ -172,17 +172,17 @@ cria_status cria_stages_plan(const cria_graph *graph, const cria_cluster *cluste
     uint64_t start = cria_clock_ns();
     cria_lineup lineup;
     CRIA_TRY(make_lineup(cluster, &lineup, err));
-    cria_choice choice = {.graph = graph, .lineup = &lineup, .options = options};
-    cria_status status = cria_choose(&choice, err);
+    cria_plan_choice choice = {.graph = graph, .lineup = &lineup, .options = options};
+    cria_status status = cria_plan_choose(&choice, err);
     if (status == CRIA_OK)
         status = write_result(&choice.best.setting, &choice.best.candidate, &choice.best.summary, out, err);
     if (status == CRIA_OK) {
         out->other = choice.other;
         out->others = choice.others;
         choice.other = NULL;
-        cria_choice_explain(&choice, out->other, out->others, out->why, sizeof out->why);
+        cria_plan_choice_explain(&choice, out->other, out->others, out->why, sizeof out->why);
     }
-    cria_choice_deinit(&choice);
+    cria_plan_choice_deinit(&choice);
     free(lineup.device);
     out->seconds = cria_seconds_between(start, cria_clock_ns());
     if (status != CRIA_OK) cria_stages_result_deinit(out);

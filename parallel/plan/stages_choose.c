@@ -13,7 +13,7 @@ static int layers_for(int devices) {
 }
 
 /* The place of a kind of plan in the list of others; a better one takes its place. */
-static void remember(cria_choice *c, const cria_plan_summary *summary) {
+static void remember(cria_plan_choice *c, const cria_plan_summary *summary) {
     int i = 0;
     while (i < c->others && strcmp(c->other[i].name, summary->name) != 0) i++;
     if (i == KINDS) return;
@@ -25,7 +25,7 @@ static void remember(cria_choice *c, const cria_plan_summary *summary) {
 
 /* Prices a candidate, keeps it if it is the best. Takes the candidate. The setting is moved into the choice with it, so
  * that it must be opened again by the caller who wants to go on: *setting is empty then. */
-static bool offer(cria_choice *c, cria_setting *setting, cria_candidate *candidate, const char *name,
+static bool offer(cria_plan_choice *c, cria_setting *setting, cria_candidate *candidate, const char *name,
                   cria_candidate *winner, cria_plan_summary *winning) {
     cria_plan_summary summary = {0};
     snprintf(summary.name, sizeof summary.name, "%s", name);
@@ -44,8 +44,8 @@ static bool offer(cria_choice *c, cria_setting *setting, cria_candidate *candida
     return won;
 }
 
-static void offer_by_hand(cria_choice *c, cria_setting *s, const cria_hand_stage *stage, int count, const char *name,
-                          cria_candidate *winner, cria_plan_summary *winning) {
+static void offer_by_hand(cria_plan_choice *c, cria_setting *s, const cria_hand_stage *stage, int count,
+                          const char *name, cria_candidate *winner, cria_plan_summary *winning) {
     cria_candidate candidate;
     cria_plan_summary summary = {.seconds = HUGE_VAL, .stages = count};
     if (cria_build_by_hand(&s->build, stage, count, &candidate, summary.why, sizeof summary.why)) {
@@ -64,7 +64,8 @@ static void even_stages(cria_hand_stage *stage, int count, int layers, int data,
 
 /* What engineers write: one device, all devices one way, a stage per device, and Megatron-LM's grid of tensors inside a
  * host, stages over hosts and data over the rest (Narayanan et al. 2021). */
-static void offer_all_by_hand(cria_choice *c, cria_setting *s, cria_candidate *winner, cria_plan_summary *winning) {
+static void offer_all_by_hand(cria_plan_choice *c, cria_setting *s, cria_candidate *winner,
+                              cria_plan_summary *winning) {
     int devices = s->build.lineup->devices, layers = cria_graph_layers(c->graph);
     bool train = c->options->objective == CRIA_OBJECTIVE_TRAIN;
     cria_hand_stage *stage = malloc(MOST_HAND_STAGES * sizeof *stage);
@@ -139,8 +140,8 @@ static bool reorder(const cria_lineup *from, const int *start, int runs, const i
 }
 
 /* One setting on one lineup. The line's devices are owned by the choice if the setting wins. */
-static cria_status try_setting(cria_choice *c, cria_lineup *line, int64_t micro_batch, int micro_batches, int replicas,
-                               cria_error *err) {
+static cria_status try_setting(cria_plan_choice *c, cria_lineup *line, int64_t micro_batch, int micro_batches,
+                               int replicas, cria_error *err) {
     cria_lineup *kept = malloc(sizeof *kept);
     if (!kept) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for the planner");
     *kept = *line;
@@ -188,7 +189,7 @@ static cria_status try_setting(cria_choice *c, cria_lineup *line, int64_t micro_
     return CRIA_OK;
 }
 
-static cria_status try_orders(cria_choice *c, int devices, int64_t micro_batch, int micro_batches, int replicas,
+static cria_status try_orders(cria_plan_choice *c, int devices, int64_t micro_batch, int micro_batches, int replicas,
                               cria_error *err) {
     int start[MOST_RUNS + 1], runs, order[MOST_ORDERS][MOST_RUNS];
     cria_lineup part = *c->lineup;
@@ -203,7 +204,7 @@ static cria_status try_orders(cria_choice *c, int devices, int64_t micro_batch, 
     return CRIA_OK;
 }
 
-static cria_status choose_training(cria_choice *c, cria_error *err) {
+static cria_status choose_training(cria_plan_choice *c, cria_error *err) {
     const cria_stages_options *o = c->options;
     /* The order matters for speed only: a good plan early prunes the others. */
     static const int64_t sizes[] = {4, 8, 2, 16, 1, 32, 64, 128, 256};
@@ -221,7 +222,7 @@ static cria_status choose_training(cria_choice *c, cria_error *err) {
 }
 
 /* Replicas on equal parts of the devices, and as many micro-batches as keep stages busy. */
-static cria_status choose_throughput(cria_choice *c, cria_error *err) {
+static cria_status choose_throughput(cria_plan_choice *c, cria_error *err) {
     int devices = c->lineup->devices;
     for (int replicas = 1; replicas <= devices && replicas <= c->options->batch; replicas *= 2) {
         if (devices % replicas != 0 || (replicas > 1 && !c->lineup->alike) || c->options->batch % replicas != 0)
@@ -234,7 +235,7 @@ static cria_status choose_throughput(cria_choice *c, cria_error *err) {
 }
 
 /* Lets the intra-operator pass cut the operators of every stage of the best plan. */
-static void refine(cria_choice *c) {
+static void refine(cria_plan_choice *c) {
     for (int s = 0; c->options->search && s < c->best.candidate.stages; s++) {
         cria_candidate_stage *stage = &c->best.candidate.stage[s];
         if (stage->way.searched || stage->devices < 2) continue;
@@ -255,7 +256,7 @@ static int by_seconds(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-cria_status cria_choose(cria_choice *c, cria_error *err) {
+cria_status cria_plan_choose(cria_plan_choice *c, cria_error *err) {
     c->other = calloc(KINDS, sizeof *c->other);
     if (!c->other) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for the planner");
     switch (c->options->objective) {
@@ -276,7 +277,7 @@ cria_status cria_choose(cria_choice *c, cria_error *err) {
     return CRIA_OK;
 }
 
-void cria_choice_deinit(cria_choice *c) {
+void cria_plan_choice_deinit(cria_plan_choice *c) {
     if (c->best.setting.build.book) {
         cria_lineup *line = (cria_lineup *)c->best.setting.build.lineup;
         cria_setting_close(&c->best.setting);
@@ -285,7 +286,7 @@ void cria_choice_deinit(cria_choice *c) {
     }
     cria_candidate_deinit(&c->best.candidate);
     free(c->other);
-    *c = (cria_choice){0};
+    *c = (cria_plan_choice){0};
 }
 
 static const char *unit_of(cria_objective objective) {
@@ -294,7 +295,8 @@ static const char *unit_of(cria_objective objective) {
                                                  : "a token";
 }
 
-void cria_choice_explain(const cria_choice *c, const cria_plan_summary *other, int others, char *out, size_t size) {
+void cria_plan_choice_explain(const cria_plan_choice *c, const cria_plan_summary *other, int others, char *out,
+                              size_t size) {
     const cria_plan_summary *best = &c->best.summary, *rival = NULL, *one = NULL;
     for (int i = 0; i < others; i++) {
         if (!rival && other[i].feasible && other[i].seconds > best->seconds * (1 + 1e-9)) rival = &other[i];

@@ -29,12 +29,13 @@ typedef struct {
     cria_plan_summary *other; /* the best of every kind, best first */
     int others;
     char nearest[200]; /* why what is nearest to feasible is not */
-} cria_choice;
+} cria_plan_choice;
 
 /* CRIA_ERR_INFEASIBLE: nothing fits. */
-cria_status cria_choose(cria_choice *choice, cria_error *err);
-void cria_choice_explain(const cria_choice *choice, const cria_plan_summary *other, int others, char *out, size_t size);
-void cria_choice_deinit(cria_choice *choice);
+cria_status cria_plan_choose(cria_plan_choice *choice, cria_error *err);
+void cria_plan_choice_explain(const cria_plan_choice *choice, const cria_plan_summary *other, int others, char *out,
+                              size_t size);
+void cria_plan_choice_deinit(cria_plan_choice *choice);
 
 /* Bytes that a rank sends in the collectives of one pass over the plan. */
 int64_t cria_plan_collective_bytes(const cria_plan *plan, const cria_graph *graph, int rank, int64_t tokens,
