@@ -7,6 +7,7 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -183,6 +184,31 @@ static void a_step_of_gpt_has_the_operations_of_the_formula(void **state) {
     cria_graph_destroy(g);
 }
 
+/* The sections behind the last heading of docs/nets.md are what the table of nets says today. */
+static void the_document_lists_every_net_and_key(void **state) {
+    (void)state;
+    cria_text text, said;
+    cria_text_init(&text);
+    cria_text_init(&said);
+    cria_network_document(&text);
+    FILE *file = fopen(CRIA_SOURCE_DIR "/docs/nets.md", "rb");
+    assert_non_null(file);
+    char bytes[4096];
+    for (size_t n; (n = fread(bytes, 1, sizeof bytes, file)) > 0;) cria_text_append(&said, bytes, n);
+    fclose(file);
+    const char *at = strstr(said.data, "\n### mlp\n");
+    if (!at || strcmp(at, text.data) != 0) {
+        FILE *wanted = fopen("nets_tail.md", "wb");
+        if (wanted) {
+            fwrite(text.data, 1, text.length, wanted);
+            fclose(wanted);
+        }
+        fail_msg("docs/nets.md should end with what now is in nets_tail.md in the build folder");
+    }
+    cria_text_deinit(&text);
+    cria_text_deinit(&said);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_mlp_step_has_no_operator_too_many),
@@ -190,6 +216,7 @@ int main(void) {
         cmocka_unit_test(every_operator_of_every_net_can_be_cut_somehow),
         cmocka_unit_test(published_sizes_have_the_published_parameters),
         cmocka_unit_test(a_step_of_gpt_has_the_operations_of_the_formula),
+        cmocka_unit_test(the_document_lists_every_net_and_key),
         cmocka_unit_test(what_is_wrong_with_a_specification_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
