@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "models/resolve.h"
 #include "server/commands/commands.h"
+#include "server/commands/ranks.h"
 #include "server/options.h"
 
 #include <stdio.h>
@@ -136,10 +137,20 @@ static cria_status run(const command_row *row, int argc, char **argv, cria_error
                                 .hf_hub_cache = getenv("HF_HUB_CACHE")};
     if (model && (row->model == MODEL_INSTANCE || (row->model == MODEL_OPTIONAL && is_config(model))))
         snprintf(path, sizeof path, "%s", model);
-    else if (model)
-        CRIA_TRY(cria_model_resolve(model, &places, path, sizeof path, err));
+    else if (model) {
+        cria_status found = cria_model_resolve(model, &places, path, sizeof path, err);
+        /* A rank that does not find the model goes on to tell the others, which wait for it. */
+        if (found != CRIA_OK && !cria_ranks_started()) return found;
+        if (found != CRIA_OK) snprintf(path, sizeof path, "%s", model);
+    }
     cria_log *log = cria_log_create(stderr, level_of(options.log_level ? options.log_level : "info"));
-    cria_command command = {.options = &options, .model = model, .path = model ? path : NULL, .log = log};
+    cria_command command = {.options = &options,
+                            .model = model,
+                            .path = model ? path : NULL,
+                            .log = log,
+                            .name = row->name,
+                            .argc = argc,
+                            .argv = argv};
     cria_status status = row->run(&command, err);
     cria_log_destroy(log);
     return status;
@@ -154,6 +165,8 @@ int main(int argc, char **argv) {
         if (strcmp(argv[1], commands[i].name) != 0) continue;
         for (int k = 2; k < argc; k++)
             if (strcmp(argv[k], "--help") == 0 || strcmp(argv[k], "-h") == 0) return print_help(&commands[i]);
+        for (int k = 2; k < argc && (commands[i].bit & CRIA_COMMAND_RUNS); k++)
+            if (strcmp(argv[k], "-n") == 0) argv[k] = "--ranks";
         cria_error err = {0};
         if (run(&commands[i], argc - 2, argv + 2, &err) == CRIA_OK) return 0;
         fprintf(stderr, "cria %s: %s\n", commands[i].name, err.message);

@@ -26,6 +26,10 @@ typedef struct {
     int64_t threads, max_model_len, max_num_seqs, max_num_batched_tokens, kv_cache_memory, max_logprobs;
     bool enable_prefix_caching, quiet;
     const char *log_level;
+    /* ranks */
+    int64_t ranks, inspect_rank, tensor_parallel, pipeline_parallel;
+    const char *plan, *hostfile;
+    bool restart_ranks;
     /* serve */
     const char *host, *served_model_name, *api_key, *chat_template, *generation_config;
     int64_t port, max_waiting, max_waiting_tokens, drain_seconds;

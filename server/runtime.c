@@ -8,7 +8,9 @@
 #include "models/weights/weights.h"
 #include "parallel/lower/lower.h"
 #include "parallel/plan/plan.h"
+#include "parallel/plan/plan_file.h"
 #include "parallel/plan/regular.h"
+#include "server/agree.h"
 #include "server/model_tokenizer.h"
 
 #include <sched.h>
@@ -157,12 +159,10 @@ static cria_status build_program(cria_runtime *r, const cria_main_options *optio
     return cria_lower(r->graph, r->plan, r->rank, &lower, &r->program, err);
 }
 
-static cria_status open_runtime(cria_runtime *r, const char *path, const cria_main_options *options,
-                                const cria_runtime_request *request, cria_log *log, cria_error *err) {
+/* What each rank can do by itself. */
+static cria_status prepare(cria_runtime *r, const char *path, const cria_main_options *options,
+                           const cria_runtime_request *request, cria_log *log, cria_error *err) {
     cria_isa isa;
-    r->comm = request->comm;
-    r->size = r->comm ? cria_comm_size(r->comm) : request->ranks > 1 ? request->ranks : 1;
-    r->rank = r->comm ? cria_comm_rank(r->comm) : request->rank;
     CRIA_TRY(cria_isa_from_name(options->isa, &isa, err));
     cria_kernels_select(isa, &r->kernels);
     CRIA_TRY(cria_weights_open(path, &r->weights, err));
@@ -174,28 +174,75 @@ static cria_status open_runtime(cria_runtime *r, const char *path, const cria_ma
                          (strcmp(options->kv_cache_dtype, "auto") == 0 && any_narrow_panel(r))
                      ? CRIA_BF16
                      : CRIA_F32;
-    CRIA_TRY(size_kv(r, options, log, err));
-    r->limits.blocks_per_sequence = (r->max_model_len + r->block_tokens - 1) / r->block_tokens;
     r->prefix_cache = options->enable_prefix_caching;
     r->max_waiting = options->max_waiting ? options->max_waiting : 1024;
     r->max_waiting_tokens = options->max_waiting_tokens ? options->max_waiting_tokens : 1000000;
-    r->threads = request->threads ? request->threads : options->threads ? (int)options->threads : available_cpus();
-    CRIA_TRY(open_tokenizer(r, path, request->needs_tokenizer, log, err));
-    if (request->graph_only) return CRIA_OK;
+    r->threads = request->threads ? request->threads : (int)options->threads;
+    if (r->threads == 0) r->threads = available_cpus() / (request->share > 1 ? request->share : 1);
+    if (r->threads < 1) r->threads = 1;
+    return r->rank == 0 ? open_tokenizer(r, path, request->needs_tokenizer, log, err) : CRIA_OK;
+}
+
+static uint64_t hash_plan(const cria_runtime *r) {
+    cria_text text;
+    cria_text_init(&text);
+    cria_plan_print(r->plan, r->graph, NULL, &text);
+    uint64_t hash = cria_hash_bytes(0, text.data, text.length);
+    cria_text_deinit(&text);
+    return hash;
+}
+
+/* All ranks see whether one has failed, and whether they are about to run the same model in the same way. */
+static cria_status agree(cria_runtime *r, cria_status status, const cria_error *why, const cria_main_options *options,
+                         const cria_runtime_request *request, cria_error *err) {
+    cria_agreement a = {.name = {"versions of cria", "weights", "models", "plans", "limits (options)"}};
+    if (status == CRIA_OK) {
+        a.hash[0] = cria_hash_bytes(0, request->version ? request->version : "",
+                                    request->version ? strlen(request->version) : 0);
+        a.hash[1] = cria_hash_weights(r->weights);
+        a.hash[2] = cria_graph_hash(r->graph, 0, cria_graph_ops(r->graph));
+        a.hash[3] = hash_plan(r);
+        const int64_t limits[] = {r->limits.tokens, r->limits.sequences, r->limits.rows,         r->limits.history,
+                                  r->limits.biases, r->limits.allowed,   r->limits.top_logprobs, r->block_tokens,
+                                  r->max_model_len, (int64_t)r->kv_type};
+        a.hash[4] = cria_hash_bytes(cria_hash_bytes(0, limits, sizeof limits), options->dtype, strlen(options->dtype));
+    }
+    return cria_agree(r->comm, status, why, &a, err);
+}
+
+static cria_status finish_load(cria_runtime *r, const cria_main_options *options, const cria_runtime_request *request,
+                               cria_error *err) {
     CRIA_TRY(cria_pool_create(r->threads, &r->pool, err));
     cria_param_source source = cria_checkpoint_source(&r->checkpoint);
     cria_executor_options execute = {.limits = r->limits,
                                      .block_tokens = r->block_tokens,
                                      .blocks = r->blocks,
                                      .kv_type = r->kv_type,
-                                     .progress = options->quiet ? NULL : request->progress};
-    if (r->comm) {
-        CRIA_TRY(cria_ranks_create(r->comm, r->plan, &r->ranks, err));
-        execute.ranks = &r->ranks;
-    }
+                                     .progress = options->quiet || r->rank > 0 ? NULL : request->progress,
+                                     .ranks = r->comm ? &r->ranks : NULL};
     CRIA_TRY(cria_executor_create(r->graph, r->program, &r->kernels, r->pool, &source, &execute, &r->executor, err));
     if (!r->comm) return CRIA_OK;
     return cria_group_create(r->executor, &r->ranks, r->plan, &r->limits, r->block_tokens, &r->group, err);
+}
+
+static cria_status open_runtime(cria_runtime *r, const char *path, const cria_main_options *options,
+                                const cria_runtime_request *request, cria_log *log, cria_error *err) {
+    r->comm = request->comm;
+    r->size = r->comm ? cria_comm_size(r->comm) : request->ranks > 1 ? request->ranks : 1;
+    r->rank = r->comm ? cria_comm_rank(r->comm) : request->rank;
+    cria_error local = {0};
+    cria_status status = prepare(r, path, options, request, log, &local);
+    if (r->comm)
+        CRIA_TRY(agree(r, status, &local, options, request, err));
+    else if (status != CRIA_OK)
+        return cria_fail(err, status, "%s", local.message);
+    CRIA_TRY(size_kv(r, options, log, err));
+    r->limits.blocks_per_sequence = (r->max_model_len + r->block_tokens - 1) / r->block_tokens;
+    if (request->graph_only) return CRIA_OK;
+    if (!r->comm) return finish_load(r, options, request, err);
+    CRIA_TRY(cria_ranks_create(r->comm, r->plan, &r->ranks, err));
+    status = finish_load(r, options, request, &local);
+    return cria_agree(r->comm, status, &local, NULL, err);
 }
 
 cria_status cria_runtime_open(const char *path, const cria_main_options *options, const cria_runtime_request *request,

@@ -29,9 +29,11 @@ typedef struct {
     bool needs_tokenizer;       /* failing to open it fails the start */
     FILE *progress;             /* where the progress bar goes; NULL: nowhere */
     cria_comm *comm;            /* all ranks, each of which opens the runtime; NULL: this one alone; borrowed */
+    int share;                  /* how many ranks share this host's processors; 0: one */
     int ranks, rank;            /* graph_only without comm: as which rank of how many; 0: alone */
     cria_plan_maker *make_plan; /* NULL: tensor parallelism over all ranks */
     void *plan_context;
+    const char *version; /* of the program: ranks must have the same */
 } cria_runtime_request;
 
 /* `path`: a resolved folder or .gguf file. `log` is borrowed; the progress bar is not shown where options->quiet. */

@@ -74,6 +74,10 @@ void cria_comm_abort(cria_comm *comm, const char *reason);
 /* CRIA_OK while all ranks are well; otherwise what every operation would return. Any thread. */
 cria_status cria_comm_check(cria_comm *comm, cria_error *err);
 
+/* MPI: ends every process of the job, this one too, whatever state they are in. Does nothing where MPI was not started.
+ */
+void cria_comm_end_world(int exit_code);
+
 /* Bytes that `rank` sends in each collective: a sum is a reduce-scatter of parts cut by cria_comm_part, then an
  * all-gather; every rank sends its part to each of the others. */
 int64_t cria_comm_part(int64_t count, int size, int index); /* where part `index` begins; index == size gives count */

@@ -4,6 +4,10 @@
 
 #if !defined(CRIA_MPI)
 
+void cria_comm_end_world(int exit_code) {
+    (void)exit_code;
+}
+
 cria_status cria_comm_create_mpi(const cria_comm_options *options, cria_comm **out, cria_error *err) {
     (void)options, (void)out;
     return cria_fail(err, CRIA_ERR_UNSUPPORTED, "this cria was built without MPI: it runs on one rank only");
@@ -185,6 +189,12 @@ static cria_status start_world(world *w, cria_comm_options *options, bool *one_h
     CRIA_TRY(cria_health_create(block, rank, size, options->lost_seconds, true, &w->health, err));
     MPI_Barrier(w->all); /* from here on every rank beats */
     return *one_host ? CRIA_OK : cria_message_beats_create(w->all, w->host, w->health, &w->beats, err);
+}
+
+void cria_comm_end_world(int exit_code) {
+    int started = 0, finished = 0;
+    if (MPI_Initialized(&started) != MPI_SUCCESS || !started) return;
+    if (MPI_Finalized(&finished) == MPI_SUCCESS && !finished) MPI_Abort(MPI_COMM_WORLD, exit_code);
 }
 
 cria_status cria_comm_create_mpi(const cria_comm_options *given, cria_comm **out, cria_error *err) {

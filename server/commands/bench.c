@@ -84,6 +84,7 @@ static void count_work(const cria_runtime *runtime, const work *done, cria_bench
     out->tokens = done->tokens;
     for (int i = 0; i < p->instruction_count; i++) {
         const cria_instruction *ins = &p->instructions[i];
+        if (ins->what != CRIA_DO_KERNEL) continue;
         cria_bench_operator *o = &out->operators[ins->kernel];
         if (ins->kernel == CRIA_KERNEL_linear) {
             const cria_weight_spec *w = &p->weights[ins->operand[1].index];
@@ -106,7 +107,9 @@ static void read_profile(const cria_runtime *runtime, cria_bench_phase *out) {
     const cria_program *p = cria_runtime_program(runtime);
     for (int k = 0; k < CRIA_KERNEL_COUNT; k++) out->operators[k].seconds = 0;
     for (int i = 0; i < p->instruction_count; i++)
-        out->operators[p->instructions[i].kernel].seconds += cria_executor_seconds(cria_runtime_executor(runtime), i);
+        if (p->instructions[i].what == CRIA_DO_KERNEL)
+            out->operators[p->instructions[i].kernel].seconds +=
+                cria_executor_seconds(cria_runtime_executor(runtime), i);
 }
 
 static void keep_best(cria_rates *best, const cria_rates *now) {

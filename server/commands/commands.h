@@ -15,6 +15,9 @@ typedef struct {
     const cria_main_options *options;
     const char *model, *path;
     cria_log *log;
+    const char *name; /* "serve" */
+    int argc;         /* what came after it */
+    char **argv;
 } cria_command;
 
 cria_status cria_command_serve(const cria_command *command, cria_error *err);

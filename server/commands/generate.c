@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/queue.h"
 #include "base/text.h"
+#include "server/commands/ranks.h"
 #include "server/runtime.h"
 
 #include <math.h>
@@ -184,7 +185,7 @@ static cria_status run(generation *g, cria_error *err) {
     cria_engine_config config;
     cria_runtime_engine_config(g->runtime, &config);
     cria_engine *engine;
-    cria_runner runner = cria_executor_runner(cria_runtime_executor(g->runtime));
+    cria_runner runner = cria_runtime_runner(g->runtime);
     cria_status status = cria_engine_create(&config, runner, deliver, g->events, g->command->log, &engine, err);
     if (status != CRIA_OK) {
         cria_request_destroy(request);
@@ -210,13 +211,16 @@ static cria_status run(generation *g, cria_error *err) {
     return status;
 }
 
-cria_status cria_command_generate(const cria_command *command, cria_error *err) {
+static cria_status generate(const cria_command *command, const cria_ranks_joined *ranks, cria_error *err) {
     generation g = {.command = command, .options = command->options};
     cria_runtime_request request = {.needs_tokenizer = command->options->prompt != NULL, .progress = stderr};
+    cria_ranks_request(command, ranks, &request);
     CRIA_TRY(cria_runtime_open(command->path, command->options, &request, command->log, &g.runtime, err));
     cria_text *texts[] = {&g.text, &g.tokens, &g.logprobs, &g.prompt_logprobs};
     for (size_t i = 0; i < 4; i++) cria_text_init(texts[i]);
-    cria_status status = run(&g, err);
+    cria_status status = ranks->comm ? cria_ranks_print(ranks, g.runtime, err) : CRIA_OK;
+    if (status == CRIA_OK) status = run(&g, err);
+    if (status == CRIA_OK && ranks->comm) status = cria_group_stop(cria_runtime_group(g.runtime), err);
     for (size_t i = 0; i < 4; i++) cria_text_deinit(texts[i]);
     cria_event *event;
     while (g.events && cria_queue_try_pop(g.events, &event)) cria_event_destroy(event);
@@ -224,4 +228,13 @@ cria_status cria_command_generate(const cria_command *command, cria_error *err) 
     cria_ids_deinit(&g.prompt);
     cria_runtime_close(g.runtime);
     return status;
+}
+
+cria_status cria_command_generate(const cria_command *command, cria_error *err) {
+    cria_ranks_joined ranks;
+    CRIA_TRY(cria_ranks_launch(command, err));
+    cria_status status = cria_ranks_join(command, &ranks, err);
+    if (status == CRIA_OK)
+        status = ranks.rank == 0 ? generate(command, &ranks, err) : cria_ranks_follow(command, &ranks, err);
+    return cria_ranks_leave(&ranks, command, status, err);
 }

@@ -2,11 +2,14 @@
 #include "server/commands/commands.h"
 
 #include "base/clock.h"
+#include "parallel/plan/plan_file.h"
+#include "server/commands/ranks.h"
 #include "server/http/server.h"
 #include "server/runtime.h"
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +24,9 @@ typedef struct {
     cria_server *server;
     cria_runtime *runtime;
     cria_engine *engine;
+    cria_ranks_joined ranks;
+    atomic_bool ended; /* the loop has */
+    cria_text plan;    /* as JSON */
     cria_status status;
     cria_error error;
     uint64_t start;
@@ -52,10 +58,13 @@ static void print_summary(const loading *l) {
 static cria_status load(loading *l, cria_error *err) {
     const cria_command *c = l->command;
     cria_runtime_request request = {.needs_tokenizer = true, .progress = stderr};
+    cria_ranks_request(c, &l->ranks, &request);
     CRIA_TRY(cria_runtime_open(c->path, c->options, &request, c->log, &l->runtime, err));
     cria_engine_config config;
     cria_runtime_engine_config(l->runtime, &config);
-    cria_runner runner = cria_executor_runner(cria_runtime_executor(l->runtime));
+    cria_runner runner = cria_runtime_runner(l->runtime);
+    if (l->ranks.comm) CRIA_TRY(cria_ranks_print(&l->ranks, l->runtime, err));
+    cria_plan_print(cria_runtime_plan(l->runtime), cria_runtime_graph(l->runtime), NULL, &l->plan);
     CRIA_TRY(cria_engine_create(&config, runner, cria_server_deliver, l->server, c->log, &l->engine, err));
     bool neutral = strcmp(c->options->generation_config, "vllm") == 0;
     cria_server_model model = {.engine = l->engine,
@@ -65,6 +74,7 @@ static cria_status load(loading *l, cria_error *err) {
                                .eos_count = config.eos_count,
                                .defaults = neutral ? NULL : &cria_runtime_config(l->runtime)->sampling,
                                .chat_template_name = c->options->chat_template,
+                               .plan_json = l->plan.failed ? NULL : l->plan.data,
                                .chat_template_text = cria_runtime_chat_template(l->runtime)};
     memcpy(model.eos, config.eos, sizeof model.eos);
     CRIA_TRY(cria_server_set_model(l->server, &model, err));
@@ -72,10 +82,35 @@ static cria_status load(loading *l, cria_error *err) {
     return CRIA_OK;
 }
 
+/* Looks after the other ranks, busy or idle: when one is lost, clients are told, /health says it for a moment, and the
+ * server ends. */
+static void watch(loading *l) {
+    enum { TICK_MS = 100, SHOW_MS = 1500 };
+    cria_error err = {0};
+    while (!atomic_load(&l->ended)) {
+        cria_engine_stats stats;
+        cria_engine_stats_get(l->engine, &stats);
+        if (cria_comm_check(l->ranks.comm, &err) == CRIA_OK && stats.failed)
+            cria_fail(&err, CRIA_ERR_INTERNAL, "%s", stats.why);
+        if (err.status != CRIA_OK) {
+            cria_engine_fail(l->engine, err.message);
+            cria_log_write(l->command->log, CRIA_LOG_ERROR, "the server ends: %s", err.message);
+            for (int ms = 0; ms < SHOW_MS && !atomic_load(&l->ended); ms += TICK_MS) usleep(TICK_MS * 1000);
+            l->status = cria_fail(&l->error, err.status, "%s", err.message);
+            cria_server_stop(l->server);
+            return;
+        }
+        usleep(TICK_MS * 1000);
+    }
+}
+
 static void *load_thread(void *context) {
     loading *l = context;
     l->status = load(l, &l->error);
-    if (l->status != CRIA_OK) cria_server_stop(l->server);
+    if (l->status != CRIA_OK)
+        cria_server_stop(l->server);
+    else if (l->ranks.comm)
+        watch(l);
     return NULL;
 }
 
@@ -85,6 +120,7 @@ static int stop_signals(void) {
     sigemptyset(&set);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGUSR1); /* what a launcher hands on */
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -95,13 +131,14 @@ static cria_status run(loading *l, int stop_fd, cria_error *err) {
     if (pthread_create(&thread, NULL, load_thread, l) != 0)
         return cria_fail(err, CRIA_ERR_MEMORY, "the loading thread cannot be started");
     cria_status status = cria_server_run(l->server, stop_fd, err);
+    atomic_store(&l->ended, true);
     pthread_join(thread, NULL);
     if (l->status != CRIA_OK) status = cria_fail(err, l->status, "%s", l->error.message);
     cria_engine_destroy(l->engine);
     return status;
 }
 
-cria_status cria_command_serve(const cria_command *command, cria_error *err) {
+static cria_status serve(const cria_command *command, const cria_ranks_joined *ranks, cria_error *err) {
     const cria_main_options *o = command->options;
     char *names = strdup(o->served_model_name ? o->served_model_name : command->model);
     const char *list[MAX_NAMES];
@@ -124,14 +161,29 @@ cria_status cria_command_serve(const cria_command *command, cria_error *err) {
                                  .max_logprobs = o->max_logprobs,
                                  .max_next_logprobs = cria_options_top_logprobs(o),
                                  .drain_seconds = (double)o->drain_seconds};
-    loading l = {.command = command, .start = cria_clock_ns()};
+    loading l = {.command = command, .start = cria_clock_ns(), .ranks = *ranks};
+    cria_text_init(&l.plan);
     int stop_fd = stop_signals();
     cria_status status = count ? cria_server_create(&config, command->log, &l.server, err)
                                : cria_fail(err, CRIA_ERR_ARGUMENT, "served-model-name: it is empty");
     if (status == CRIA_OK) status = run(&l, stop_fd, err);
     cria_server_destroy(l.server);
+    cria_error ignored = {0};
+    if (status == CRIA_OK && ranks->comm && l.runtime) cria_group_stop(cria_runtime_group(l.runtime), &ignored);
+    /* A loss of which the server has heard nothing yet. */
+    if (status == CRIA_OK && ranks->comm) status = cria_comm_check(ranks->comm, err);
     cria_runtime_close(l.runtime);
+    cria_text_deinit(&l.plan);
     if (stop_fd >= 0) close(stop_fd);
     free(names);
     return status;
+}
+
+cria_status cria_command_serve(const cria_command *command, cria_error *err) {
+    cria_ranks_joined ranks;
+    CRIA_TRY(cria_ranks_launch(command, err));
+    cria_status status = cria_ranks_join(command, &ranks, err);
+    if (status == CRIA_OK)
+        status = ranks.rank == 0 ? serve(command, &ranks, err) : cria_ranks_follow(command, &ranks, err);
+    return cria_ranks_leave(&ranks, command, status, err);
 }

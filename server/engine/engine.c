@@ -140,6 +140,10 @@ void cria_engine_drain(cria_engine *engine) {
     cria_inbox_drain(engine->inbox);
 }
 
+void cria_engine_fail(cria_engine *engine, const char *why) {
+    cria_inbox_fail(engine->inbox, why);
+}
+
 void cria_engine_stats_get(cria_engine *engine, cria_engine_stats *out) {
     cria_inbox_stats(engine->inbox, out);
 }
@@ -320,6 +324,7 @@ static void *engine_main(void *argument) {
     cria_error err = {0};
     bool idle = true, failed = false;
     while (take_inbox(engine, idle)) {
+        if (!failed) failed = cria_inbox_check(engine->inbox, &err) != CRIA_OK;
         if (failed) {
             finish_all(engine, CRIA_FINISH_ERROR, err.message);
             idle = true;

@@ -51,6 +51,9 @@ void cria_engine_pause(cria_engine *engine, uint64_t id, bool paused);
 /* No new requests from now on; running ones go on. */
 void cria_engine_drain(cria_engine *engine);
 
+/* Ends every open request with CRIA_FINISH_ERROR and takes no more: something outside has failed that steps need. */
+void cria_engine_fail(cria_engine *engine, const char *why);
+
 /* Figures computed when asked for. */
 typedef struct {
     int64_t running, waiting, waiting_prompt_tokens;
@@ -59,6 +62,7 @@ typedef struct {
     uint64_t finished[5];      /* by cria_finish */
     double seconds_since_step; /* since a step last ended while work is pending; 0 when idle: a health check */
     bool failed, draining;
+    char why[200];                      /* it has failed */
     uint64_t step_tokens_histogram[16]; /* steps with up to 2^i tokens, i = 0 .. 15; the last holds all larger */
     uint64_t step_tokens_sum;
 } cria_engine_stats;

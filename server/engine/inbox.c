@@ -18,6 +18,7 @@ struct cria_inbox {
     int64_t submitted_count, submitted_prompt_tokens;
     cria_sequence *signals; /* sequences with changed wishes, along signal_next */
     bool closed, draining, failed, busy;
+    bool unseen;               /* the engine thread has not looked since it failed */
     char why[256];             /* it failed */
     uint64_t progress_ns;      /* while busy: when the last step ended, or when the work came */
     cria_engine_stats figures; /* as last published */
@@ -187,6 +188,7 @@ void cria_inbox_stats(cria_inbox *inbox, cria_engine_stats *out) {
     out->waiting += inbox->submitted_count;
     out->waiting_prompt_tokens += inbox->submitted_prompt_tokens;
     out->failed = inbox->failed;
+    memcpy(out->why, inbox->why, sizeof out->why - 1);
     out->draining = inbox->draining;
     out->seconds_since_step = inbox->busy ? cria_seconds_between(inbox->progress_ns, cria_clock_ns()) : 0.0;
     pthread_mutex_unlock(&inbox->lock);
@@ -198,9 +200,10 @@ bool cria_inbox_take(cria_inbox *inbox, bool wait, cria_sequence **submitted, cr
     *cancelled = NULL;
     pthread_mutex_lock(&inbox->lock);
     if (wait) inbox->busy = false;
-    while (wait && !inbox->closed && !inbox->first_submitted && !inbox->signals) {
+    while (wait && !inbox->closed && !inbox->first_submitted && !inbox->signals && !inbox->unseen) {
         pthread_cond_wait(&inbox->changed, &inbox->lock);
     }
+    inbox->unseen = false;
     if (!inbox->busy) {
         inbox->busy = true;
         inbox->progress_ns = cria_clock_ns();
@@ -237,9 +240,19 @@ void cria_inbox_forget(cria_inbox *inbox, cria_sequence *sequence) {
 
 void cria_inbox_fail(cria_inbox *inbox, const char *why) {
     pthread_mutex_lock(&inbox->lock);
-    inbox->failed = true;
-    strncpy(inbox->why, why, sizeof inbox->why - 1);
+    if (!inbox->failed) {
+        inbox->failed = inbox->unseen = true;
+        strncpy(inbox->why, why, sizeof inbox->why - 1);
+        pthread_cond_signal(&inbox->changed);
+    }
     pthread_mutex_unlock(&inbox->lock);
+}
+
+cria_status cria_inbox_check(cria_inbox *inbox, cria_error *err) {
+    pthread_mutex_lock(&inbox->lock);
+    cria_status status = inbox->failed ? cria_fail(err, CRIA_ERR_CLOSED, "%s", inbox->why) : CRIA_OK;
+    pthread_mutex_unlock(&inbox->lock);
+    return status;
 }
 
 void cria_inbox_publish(cria_inbox *inbox, const cria_engine_stats *stats, bool stepped) {

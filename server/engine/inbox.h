@@ -35,6 +35,8 @@ bool cria_inbox_take(cria_inbox *inbox, bool wait, cria_sequence **submitted, cr
 void cria_inbox_forget(cria_inbox *inbox, cria_sequence *sequence);
 /* From now on everything is refused; `why` is copied. What was submitted until now comes with the next take. */
 void cria_inbox_fail(cria_inbox *inbox, const char *why);
+/* CRIA_OK, or why it has failed. */
+cria_status cria_inbox_check(cria_inbox *inbox, cria_error *err);
 /* Replaces the figures; the inbox adds what it knows itself. `stepped`: a step has just ended. */
 void cria_inbox_publish(cria_inbox *inbox, const cria_engine_stats *stats, bool stepped);
 

@@ -24,7 +24,7 @@ static void handle_health(cria_exchange *exchange) {
     cria_engine_stats stats;
     cria_engine_stats_get(server->api.model->engine, &stats);
     if (stats.failed) {
-        cria_reply_fail(exchange, 503, "the engine has failed");
+        cria_reply_fail(exchange, 503, "the engine has failed: %s", stats.why);
     } else if (stats.seconds_since_step > server->config.stall_seconds) {
         cria_reply_fail(exchange, 503, "work is pending, but no step has ended for %.0f s", stats.seconds_since_step);
     } else {

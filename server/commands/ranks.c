@@ -1,0 +1,276 @@
+/* Starting ranks with mpirun and watching over them; joining them. */
+#include "server/commands/ranks.h"
+
+#include "base/clock.h"
+#include "parallel/plan/plan_file.h"
+#include "parallel/plan/regular.h"
+#include "server/agree.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { MOST_ARGUMENTS = 256 };
+
+bool cria_ranks_started(void) {
+    static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (getenv(names[i])) return true;
+    return false;
+}
+
+/* ---- starting ---- */
+
+/* The number of ranks that a plan file is for. */
+static cria_status ranks_of_plan(const char *path, int *out, cria_error *err) {
+    cria_json *json;
+    cria_plan_notes notes = {0};
+    CRIA_TRY(cria_json_parse_file(path, (size_t)256 << 20, &json, err));
+    cria_status status = cria_plan_check_json(cria_json_root(json), &notes, err);
+    *out = notes.ranks;
+    cria_plan_notes_deinit(&notes);
+    cria_json_destroy(json);
+    return status;
+}
+
+cria_status cria_ranks_wanted(const cria_main_options *o, int *out, cria_error *err) {
+    int64_t tensor = o->tensor_parallel, stages = o->pipeline_parallel ? o->pipeline_parallel : 1;
+    int planned = 0;
+    *out = (int)o->ranks;
+    if (o->plan && (tensor || o->pipeline_parallel))
+        return cria_fail(err, CRIA_ERR_ARGUMENT,
+                         "--plan says what --tensor-parallel-size and --pipeline-parallel-size "
+                         "would: give one or the others");
+    if (o->plan) CRIA_TRY(ranks_of_plan(o->plan, &planned, err));
+    if (o->plan && *out && planned && planned != *out)
+        return cria_fail(err, CRIA_ERR_ARGUMENT, "the plan %s is for %d ranks, --ranks is %d", o->plan, planned, *out);
+    if (planned && !*out) *out = planned;
+    if (tensor && *out && tensor * stages != *out)
+        return cria_fail(err, CRIA_ERR_ARGUMENT, "--ranks is %d, but %lld stages of %lld ranks are %lld", *out,
+                         (long long)stages, (long long)tensor, (long long)(tensor * stages));
+    if (!tensor && *out && *out % stages != 0)
+        return cria_fail(err, CRIA_ERR_ARGUMENT, "--ranks %d cannot be cut into %lld stages of equal size", *out,
+                         (long long)stages);
+    if (!*out && (tensor || o->pipeline_parallel)) *out = (int)((tensor ? tensor : 1) * stages);
+    return CRIA_OK;
+}
+
+/* mpirun's command line, then ours. Recovery: the loss of one rank does not end the others before they have told their
+ * clients. */
+static int fill_arguments(const cria_command *command, int ranks, char *text, size_t size, char **out) {
+    const cria_main_options *o = command->options;
+    int n = 0;
+    int used = snprintf(text, size, "%d", ranks);
+    char *timeout = text + used + 1;
+    snprintf(timeout, size - (size_t)used - 1, "%d", 2);
+    char *fixed[] = {"mpirun",
+                     "-q",
+                     "-n",
+                     text,
+                     "--oversubscribe",
+                     "--bind-to",
+                     "none",
+                     "--enable-recovery",
+                     "-mca",
+                     "mpi_yield_when_idle",
+                     "1",
+                     "-mca",
+                     "odls_base_sigkill_timeout",
+                     timeout};
+    for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) out[n++] = fixed[i];
+    if (geteuid() == 0) out[n++] = "--allow-run-as-root";
+    if (o->hostfile) {
+        out[n++] = "--hostfile";
+        out[n++] = (char *)(uintptr_t)o->hostfile;
+    }
+    return n;
+}
+
+static pid_t start(const cria_command *command, int ranks, const char *self) {
+    char *arguments[MOST_ARGUMENTS], text[64];
+    int n = fill_arguments(command, ranks, text, sizeof text, arguments);
+    arguments[n++] = (char *)(uintptr_t)self;
+    arguments[n++] = (char *)(uintptr_t)command->name;
+    for (int i = 0; i < command->argc && n < MOST_ARGUMENTS - 1; i++) arguments[n++] = command->argv[i];
+    arguments[n] = NULL;
+    pid_t child = fork();
+    if (child != 0) return child;
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    prctl(PR_SET_PDEATHSIG, SIGTERM); /* the ranks go when this process does */
+    setpgid(0, 0);                    /* a terminal's interrupt is handed on by the parent, so that the ranks drain */
+    int null = open("/dev/null", O_RDONLY);
+    if (null >= 0) dup2(null, 0);
+    execvp("mpirun", arguments);
+    fprintf(stderr, "cria: mpirun cannot be started: %s; it comes with Open MPI\n", strerror(errno));
+    _exit(127);
+}
+
+/* Waits for the ranks' end; SIGINT and SIGTERM are handed on as SIGUSR1, which mpirun forwards to every rank. */
+static int wait_for(pid_t child, int signals, double drain_seconds, bool *stopped) {
+    uint64_t asked = 0;
+    for (;;) {
+        int status;
+        pid_t ended = waitpid(child, &status, WNOHANG);
+        if (ended == child) return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+        struct pollfd poll_fd = {signals, POLLIN, 0};
+        if (poll(&poll_fd, 1, 50) > 0) {
+            struct signalfd_siginfo info;
+            if (read(signals, &info, sizeof info) == (ssize_t)sizeof info && info.ssi_signo != SIGCHLD) {
+                kill(child, SIGUSR1);
+                if (!asked) asked = cria_clock_ns();
+                *stopped = true;
+            }
+        }
+        /* What does not end in time is ended. */
+        if (asked && cria_seconds_between(asked, cria_clock_ns()) > drain_seconds + 10) kill(child, SIGTERM);
+        if (asked && cria_seconds_between(asked, cria_clock_ns()) > drain_seconds + 20) kill(-child, SIGKILL);
+    }
+}
+
+cria_status cria_ranks_launch(const cria_command *command, cria_error *err) {
+    int ranks;
+    char self[4096];
+    if (cria_ranks_started()) return CRIA_OK;
+    CRIA_TRY(cria_ranks_wanted(command->options, &ranks, err));
+    if (ranks <= 1) return CRIA_OK;
+    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (length <= 0) return cria_fail(err, CRIA_ERR_IO, "/proc/self/exe: %s", strerror(errno));
+    self[length] = '\0';
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    int signals = signalfd(-1, &set, SFD_CLOEXEC), quick = 0;
+    for (bool stopped = false;;) {
+        uint64_t began = cria_clock_ns();
+        pid_t child = start(command, ranks, self);
+        if (child < 0) return cria_fail(err, CRIA_ERR_MEMORY, "fork: %s", strerror(errno));
+        int code = wait_for(child, signals, (double)command->options->drain_seconds, &stopped);
+        quick = cria_seconds_between(began, cria_clock_ns()) < 5 ? quick + 1 : 0;
+        /* Wrong arguments do not become right by trying again, nor does what fails at once. */
+        if (!command->options->restart_ranks || stopped || code == 0 || code == 2 || code == 127 || quick > 2)
+            exit(code);
+        fprintf(stderr, "cria: the ranks ended with code %d and are started again\n", code);
+    }
+}
+
+/* ---- joining ---- */
+
+static cria_status count_share(cria_ranks_joined *j, cria_error *err) {
+    cria_rank_note mine = {0}, *all = calloc((size_t)j->size, sizeof *all);
+    if (!all) return cria_fail(err, CRIA_ERR_MEMORY, "no memory to hear %d ranks", j->size);
+    gethostname(mine.host, sizeof mine.host - 1);
+    cria_status status = cria_share_notes(j->comm, &mine, all, err);
+    for (int r = 0; r < j->size && status == CRIA_OK; r++) j->share += strcmp(all[r].host, mine.host) == 0;
+    free(all);
+    return status;
+}
+
+cria_status cria_ranks_join(const cria_command *command, cria_ranks_joined *out, cria_error *err) {
+    *out = (cria_ranks_joined){.size = 1, .share = 1};
+    if (!cria_ranks_started()) return CRIA_OK;
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* no rank outlives its launcher */
+    cria_comm_options options = {.deadline_seconds = 3600, .spin = true};
+    CRIA_TRY(cria_comm_create_mpi(&options, &out->comm, err));
+    out->rank = cria_comm_rank(out->comm);
+    out->size = cria_comm_size(out->comm);
+    out->share = 0;
+    CRIA_TRY(count_share(out, err));
+    int wanted;
+    CRIA_TRY(cria_ranks_wanted(command->options, &wanted, err));
+    if (wanted && wanted != out->size)
+        return cria_fail(err, CRIA_ERR_ARGUMENT, "%d ranks were started, but %s for %d", out->size,
+                         command->options->plan ? "the plan is" : "the options ask", wanted);
+    return CRIA_OK;
+}
+
+cria_status cria_ranks_leave(cria_ranks_joined *joined, const cria_command *command, cria_status status,
+                             const cria_error *err) {
+    if (!joined->comm) return status;
+    if (status != CRIA_OK) {
+        int code = status == CRIA_ERR_ARGUMENT ? 2 : 1;
+        /* The first rank speaks for all; where it is the one that is lost, the others do. */
+        if (joined->rank > 0) sleep(6 + (unsigned)joined->rank);
+        fprintf(stderr, "cria %s: %s\n", command->name, err->message);
+        cria_comm_end_world(code);
+        exit(code);
+    }
+    cria_comm_destroy(joined->comm);
+    joined->comm = NULL;
+    return CRIA_OK;
+}
+
+/* ---- plans ---- */
+
+static cria_status make_plan(void *context, const cria_graph *graph, int ranks, cria_plan **out, cria_error *err) {
+    const cria_main_options *o = context;
+    if (o->plan) return cria_plan_read(o->plan, graph, out, NULL, err);
+    int stages = o->pipeline_parallel ? (int)o->pipeline_parallel : 1;
+    return cria_plan_create_regular(graph, stages, 1, ranks / stages, out, err);
+}
+
+void cria_ranks_request(const cria_command *command, const cria_ranks_joined *joined, cria_runtime_request *request) {
+    request->comm = joined->comm;
+    request->share = joined->share;
+    request->version = CRIA_VERSION;
+    request->make_plan = make_plan;
+    request->plan_context = (void *)(uintptr_t)command->options;
+}
+
+/* ---- running ---- */
+
+static void fill_note(const cria_ranks_joined *joined, const cria_runtime *runtime, cria_rank_note *note) {
+    cria_runtime_summary s;
+    cria_runtime_summarise(runtime, &s);
+    *note = (cria_rank_note){.pid = (int32_t)getpid(),
+                             .threads = s.threads,
+                             .stage = cria_plan_stage_of_rank(cria_runtime_plan(runtime), joined->rank),
+                             .weight_bytes = s.weight_bytes,
+                             .kv_bytes = s.kv_bytes,
+                             .workspace_bytes = s.workspace_bytes,
+                             .step_bytes = cria_program_bytes(cria_runtime_program(runtime), 1, 1)};
+    gethostname(note->host, sizeof note->host - 1);
+}
+
+cria_status cria_ranks_print(const cria_ranks_joined *joined, const cria_runtime *runtime, cria_error *err) {
+    cria_rank_note mine, *all = calloc((size_t)joined->size, sizeof *all);
+    if (!all) return cria_fail(err, CRIA_ERR_MEMORY, "no memory to hear %d ranks", joined->size);
+    fill_note(joined, runtime, &mine);
+    cria_status status = cria_share_notes(joined->comm, &mine, all, err);
+    if (status == CRIA_OK && joined->rank == 0) {
+        fprintf(stderr, "\nrank  stage  host              pid      threads  weights     KV cache    sent per token\n");
+        for (int r = 0; r < joined->size; r++)
+            fprintf(stderr, "%4d  %5d  %-16s  %-7d  %7d  %8.1f MB  %8.1f MB  %lld B\n", r, all[r].stage, all[r].host,
+                    all[r].pid, all[r].threads, (double)all[r].weight_bytes / 1e6, (double)all[r].kv_bytes / 1e6,
+                    (long long)all[r].step_bytes);
+    }
+    free(all);
+    return status;
+}
+
+cria_status cria_ranks_follow(const cria_command *command, const cria_ranks_joined *joined, cria_error *err) {
+    cria_runtime *runtime;
+    cria_runtime_request request = {0};
+    sigset_t set; /* the first rank says when to stop */
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    cria_ranks_request(command, joined, &request);
+    CRIA_TRY(cria_runtime_open(command->path, command->options, &request, command->log, &runtime, err));
+    cria_status status = cria_ranks_print(joined, runtime, err);
+    if (status == CRIA_OK) status = cria_group_follow(cria_runtime_group(runtime), err);
+    cria_runtime_close(runtime);
+    return status;
+}
