@@ -6,8 +6,8 @@
                                              compare Cria with the reference libraries on that many hostile strings
 
 MODEL is a folder with tokenizer.json, with vocab.json and merges.txt, or with tokenizer.model, or a .gguf file. The
-reference is Hugging Face `tokenizers` (transformers for vocab.json with merges.txt), and the sentencepiece library for
-tokenizer.model. Needs tokenizers and sentencepiece; transformers and gguf only to check such models.
+reference is Hugging Face `tokenizers` (transformers, where it is installed, for vocab.json with merges.txt), and the
+sentencepiece library for tokenizer.model. Needs tokenizers and sentencepiece; gguf only to check such models.
 
 Each folder holds the files of a model and cases.jsonl: {"text", "ids" (special tokens added and recognised), "plain"
 (neither), "decoded" and "skipped" (the text of ids, with and without special tokens)} or {"ids", "decoded", "skipped"}
@@ -210,6 +210,15 @@ def from_gguf(path):
     return FromTokenizers(t)
 
 
+def from_opt(folder):
+    """What transformers makes of OPT's vocab.json and merges.txt: byte-level BPE with </s> in front."""
+    t = Tokenizer(models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt")))
+    t.pre_tokenizer, t.decoder = byte_level(), decoders.ByteLevel()
+    t.add_tokens([AddedToken(s, special=True, normalized=True) for s in ("</s>", "<pad>")])
+    t.post_processor = processors.TemplateProcessing(single="</s> $A", special_tokens=[("</s>", 2)])
+    return FromTokenizers(t)
+
+
 def reference(path):
     path = pathlib.Path(path)
     if path.is_file():
@@ -218,7 +227,12 @@ def reference(path):
         return FromTokenizers(Tokenizer.from_file(str(path / "tokenizer.json")))
     if (path / "tokenizer.model").exists():
         return FromSentencePiece((path / "tokenizer.model").read_bytes())
-    import transformers
+    try:
+        import transformers
+    except ImportError:
+        if json.loads((path / "config.json").read_text())["model_type"] != "opt":
+            sys.exit(f"{path}: transformers is needed for vocab.json with merges.txt of models other than OPT")
+        return from_opt(path)
     return FromTokenizers(transformers.AutoTokenizer.from_pretrained(path)._tokenizer)
 
 
@@ -251,11 +265,7 @@ def make_opt(folder):
               "tokenizer_class": "GPT2Tokenizer"}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     (folder / "config.json").write_text(json.dumps({"model_type": "opt"}))
-    t = Tokenizer(models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt")))
-    t.pre_tokenizer, t.decoder = byte_level(), decoders.ByteLevel()
-    t.add_tokens([AddedToken(s, special=True, normalized=True) for s in ("</s>", "<pad>")])
-    t.post_processor = processors.TemplateProcessing(single="</s> $A", special_tokens=[("</s>", 2)])
-    return FromTokenizers(t)
+    return from_opt(folder)
 
 
 def save(folder, t):
@@ -429,7 +439,11 @@ def make(out):
 
 def check(model, count, filter_program):
     judge = reference(model)
-    made = cases(judge, count, 20240501, count // 10)
+    return compare(model, cases(judge, count, 20240501, count // 10), filter_program)
+
+
+def compare(model, made, filter_program):
+    """How many of the cases Cria answers otherwise; shows the first ten."""
     asked = "".join(json.dumps({"text": c["text"]} if "text" in c else {"ids": c["ids"]}) + "\n" for c in made)
     answers = subprocess.run([filter_program, model], input=asked.encode(), capture_output=True, check=True).stdout
     answers = [json.loads(line) for line in answers.decode().split("\n") if line]
@@ -440,9 +454,9 @@ def check(model, count, filter_program):
         if differs:
             wrong += 1
             if wrong <= 10:
-                print(f"  {case.get('text')!r}")
+                print(f"  {case.get('text')!r:.2000}")
                 for k in differs:
-                    print(f"    {k}: expected {case[k]!r}\n    {' ' * len(k)}       got {answer.get(k, answer)!r}")
+                    print(f"    {k}: expected {case[k]!r:.2000}\n    {' ' * len(k)}       got {answer.get(k, answer)!r:.2000}")
     print(f"{model}: {len(made)} cases, {wrong} differ")
     return wrong
 
