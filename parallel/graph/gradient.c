@@ -113,17 +113,21 @@ cria_status cria_graph_gradient(cria_graph *graph, int loss, int *gradient, cria
     return status;
 }
 
-static int layer_of(const cria_graph *graph, int tensor) {
-    for (int i = 0; i < cria_graph_ops(graph); i++)
+/* The layer of the first operator that reads each tensor. */
+static void find_layers(const cria_graph *graph, int count, int *layer) {
+    for (int t = 0; t < count; t++) layer[t] = -1;
+    for (int i = cria_graph_ops(graph) - 1; i >= 0; i--) {
+        const cria_op *op = cria_graph_op(graph, i);
         for (int k = 0; k < CRIA_MAX_INPUTS; k++)
-            if (cria_graph_op(graph, i)->input[k] == tensor) return cria_graph_op(graph, i)->layer;
-    return -1;
+            if (op->input[k] >= 0 && op->input[k] < count) layer[op->input[k]] = op->layer;
+    }
 }
 
 static int add_moment(cria_graph *graph, cria_op op, int parameter, int gradient, bool square, float decay) {
     cria_tensor like = *cria_graph_tensor(graph, parameter);
     const char *what = square ? "variance" : "mean";
     op.kind = CRIA_OP_MOMENT;
+    op.rate = 0;
     op.input[0] = cria_graph_tensor_add(graph, CRIA_TENSOR_STATE, like.dims, like.dim, "%s %s", like.name, what);
     op.input[1] = gradient;
     op.square = square;
@@ -131,9 +135,10 @@ static int add_moment(cria_graph *graph, cria_op op, int parameter, int gradient
     return cria_graph_add(graph, op, "updated %s %s", like.name, what);
 }
 
-static void add_update(cria_graph *graph, int parameter, int gradient, int step, const cria_optimizer *optimizer) {
+static void add_update(cria_graph *graph, int parameter, int layer, int gradient, int step,
+                       const cria_optimizer *optimizer) {
     cria_op op = {.kind = CRIA_OP_SGD,
-                  .layer = layer_of(graph, parameter),
+                  .layer = layer,
                   .pass = CRIA_PASS_UPDATE,
                   .input = {parameter, gradient, CRIA_NO_TENSOR, CRIA_NO_TENSOR},
                   .rate = optimizer->rate};
@@ -157,9 +162,13 @@ cria_status cria_graph_update(cria_graph *graph, const int *gradient, int count,
                               cria_error *err) {
     int step = CRIA_NO_TENSOR;
     if (optimizer->kind == CRIA_OPTIMIZER_ADAM) step = cria_graph_tensor_add(graph, CRIA_TENSOR_INPUT, 0, NULL, "step");
+    int *layer = malloc((size_t)(count + 1) * sizeof *layer);
+    if (!layer) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for the updates of %d tensors", count);
+    find_layers(graph, count, layer);
     for (int t = 0; t < count; t++)
         if (cria_graph_tensor(graph, t)->kind == CRIA_TENSOR_PARAM && gradient[t] >= 0)
-            add_update(graph, t, gradient[t], step, optimizer);
+            add_update(graph, t, layer[t], gradient[t], step, optimizer);
+    free(layer);
     return cria_graph_check(graph, err);
 }
 

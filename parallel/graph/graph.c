@@ -1,22 +1,13 @@
 /* The graph's storage: tensors and operators in growable arrays, built once and then only read. */
 #include "parallel/graph/graph.h"
 
+#include "parallel/graph/names.h"
 #include "parallel/graph/rules.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-typedef struct {
-    char text[32];
-    int64_t unit;
-} dim_entry;
-
-typedef struct {
-    cria_dim_name large, small;
-    int64_t ratio;
-} dim_link;
 
 struct cria_graph {
     char name[128];
@@ -28,24 +19,11 @@ struct cria_graph {
     double *rope;
     int rope_count;
     int64_t group, sequence;
-    dim_entry *names; /* [CRIA_DIM_COUNT + registered] */
-    int name_count, name_capacity;
-    dim_link *links;
-    int link_count, link_capacity;
+    cria_dim_table names;
+    cria_tensor_index index;
     int attention; /* the first operator of that kind; -1: none */
     cria_error first_error;
 };
-
-/* Doubles an array when it is full; false when memory is out. */
-static bool grow(void **array, int count, int *capacity, size_t size) {
-    if (count < *capacity) return true;
-    int wanted = *capacity ? *capacity * 2 : 64;
-    void *bigger = realloc(*array, (size_t)wanted * size);
-    if (!bigger) return false;
-    *array = bigger;
-    *capacity = wanted;
-    return true;
-}
 
 static int fail_build(cria_graph *graph, const char *name, const char *what) {
     if (graph->first_error.status == CRIA_OK)
@@ -53,28 +31,17 @@ static int fail_build(cria_graph *graph, const char *name, const char *what) {
     return CRIA_NO_TENSOR;
 }
 
-static bool add_name(cria_graph *graph, const char *name) {
-    if (!grow((void **)&graph->names, graph->name_count, &graph->name_capacity, sizeof *graph->names)) return false;
-    dim_entry *entry = &graph->names[graph->name_count++];
-    snprintf(entry->text, sizeof entry->text, "%s", name);
-    entry->unit = 1;
-    return true;
-}
-
 cria_graph *cria_graph_create(const char *model_name, int layers) {
-    static const char *const fixed[CRIA_DIM_COUNT] = {"token",    "row", "hidden", "embed",    "head",  "kv_head",
-                                                      "head_dim", "ffn", "vocab",  "position", "batch", "sequence"};
     cria_graph *graph = calloc(1, sizeof *graph);
     if (!graph) return NULL;
     snprintf(graph->name, sizeof graph->name, "%s", model_name);
     graph->layers = layers;
     graph->group = 32;
     graph->attention = -1;
-    for (int i = 0; i < CRIA_DIM_COUNT; i++)
-        if (!add_name(graph, fixed[i])) {
-            cria_graph_destroy(graph);
-            return NULL;
-        }
+    if (!cria_dim_table_init(&graph->names)) {
+        cria_graph_destroy(graph);
+        return NULL;
+    }
     return graph;
 }
 
@@ -83,92 +50,32 @@ void cria_graph_destroy(cria_graph *graph) {
     free(graph->tensors);
     free(graph->ops);
     free(graph->rope);
-    free(graph->names);
-    free(graph->links);
+    cria_dim_table_deinit(&graph->names);
+    cria_tensor_index_deinit(&graph->index);
     free(graph);
 }
 
-/* Words that stand beside the names of dims in plan files. */
-static bool is_reserved(const char *name) {
-    return strcmp(name, "idle") == 0 || strcmp(name, "partial") == 0 || strcmp(name, "whole") == 0;
-}
-
 cria_dim_name cria_graph_dim(cria_graph *graph, const char *name) {
-    for (int i = 0; i < graph->name_count; i++)
-        if (strcmp(graph->names[i].text, name) == 0) return i;
-    if (!name[0] || strlen(name) >= sizeof graph->names->text || is_reserved(name)) {
-        fail_build(graph, name, "the name of a dim has 1 to 31 bytes and is not idle, partial or whole");
-        return 0;
-    }
-    if (graph->name_count >= CRIA_MAX_DIM_NAMES || !add_name(graph, name)) {
-        fail_build(graph, name, "no room for another dim");
-        return 0;
-    }
-    return graph->name_count - 1;
+    const char *why;
+    int number = cria_dim_table_find(&graph->names, name, &why);
+    if (number < 0) fail_build(graph, name, why);
+    return number < 0 ? 0 : number;
 }
-
 int cria_graph_dim_names(const cria_graph *graph) {
-    return graph->name_count;
+    return graph->names.count;
 }
 const char *cria_dim_to_name(const cria_graph *graph, cria_dim_name name) {
-    return graph->names[name].text;
+    return graph->names.entry[name].text;
 }
-
-static int64_t gcd(int64_t a, int64_t b) {
-    while (b) {
-        int64_t rest = a % b;
-        a = b;
-        b = rest;
-    }
-    return a;
-}
-
-/* The least common multiple of a name's unit and `unit`. Units that are longer than any dim leave it whole, so they
- * need not grow beyond that. Returns whether it changed. */
-static bool raise_unit(cria_graph *graph, cria_dim_name name, int64_t unit) {
-    int64_t *have = &graph->names[name].unit, common;
-    if (unit < 1 || __builtin_mul_overflow(*have / gcd(*have, unit), unit, &common) || common > CRIA_MAX_ELEMENTS)
-        common = CRIA_MAX_ELEMENTS;
-    bool changed = common != *have;
-    *have = common;
-    return changed;
-}
-
-/* Makes the units of linked names agree: they only grow, so that this ends. */
-static void settle_units(cria_graph *graph) {
-    for (bool changed = true; changed;) {
-        changed = false;
-        for (int i = 0; i < graph->link_count; i++) {
-            const dim_link *link = &graph->links[i];
-            int64_t small = graph->names[link->small].unit, wanted;
-            if (__builtin_mul_overflow(small, link->ratio, &wanted)) wanted = CRIA_MAX_ELEMENTS;
-            changed = raise_unit(graph, link->large, wanted) || changed;
-            int64_t large = graph->names[link->large].unit;
-            wanted = large < CRIA_MAX_ELEMENTS ? large / link->ratio : CRIA_MAX_ELEMENTS;
-            changed = raise_unit(graph, link->small, wanted) || changed;
-        }
-    }
-}
-
 void cria_graph_set_unit(cria_graph *graph, cria_dim_name name, int64_t unit) {
-    if (raise_unit(graph, name, unit)) settle_units(graph);
+    cria_dim_table_raise(&graph->names, name, unit);
 }
-
-void cria_graph_link_dims(cria_graph *graph, cria_dim_name large, cria_dim_name small, int64_t ratio) {
-    if (large == small) return;
-    for (int i = 0; i < graph->link_count; i++)
-        if (graph->links[i].large == large && graph->links[i].small == small && graph->links[i].ratio == ratio) return;
-    if (graph->link_count >= CRIA_MAX_DIM_NAMES ||
-        !grow((void **)&graph->links, graph->link_count, &graph->link_capacity, sizeof *graph->links)) {
-        fail_build(graph, graph->names[large].text, "no room for another reshape of the dim");
-        return;
-    }
-    graph->links[graph->link_count++] = (dim_link){large, small, ratio};
-    settle_units(graph);
-}
-
 int64_t cria_graph_named_unit(const cria_graph *graph, cria_dim_name name) {
-    return graph->names[name].unit;
+    return graph->names.entry[name].unit;
+}
+void cria_graph_link_dims(cria_graph *graph, cria_dim_name large, cria_dim_name small, int64_t ratio) {
+    const char *why = cria_dim_table_link(&graph->names, large, small, ratio);
+    if (why) fail_build(graph, cria_dim_to_name(graph, large), why);
 }
 
 cria_status cria_graph_set_rope(cria_graph *graph, const double *inverse_frequencies, int count, cria_error *err) {
@@ -237,16 +144,19 @@ void cria_graph_bind(cria_graph *graph, cria_dim_name name, int64_t extent) {
 void cria_graph_drop_last(cria_graph *graph) {
     if (graph->op_count == 0 || graph->ops[graph->op_count - 1].output != graph->tensor_count - 1) return;
     graph->op_count--;
-    graph->tensor_count--;
+    cria_tensor_index_drop(&graph->index, graph->tensors, --graph->tensor_count);
     if (graph->attention == graph->op_count) graph->attention = -1;
 }
 
 static int add_tensor(cria_graph *graph, const cria_tensor *tensor) {
     const char *wrong = check_tensor(tensor);
     if (wrong) return fail_build(graph, tensor->name, wrong);
-    if (!grow((void **)&graph->tensors, graph->tensor_count, &graph->tensor_capacity, sizeof *tensor))
+    if (!cria_graph_grow((void **)&graph->tensors, graph->tensor_count, &graph->tensor_capacity, sizeof *tensor))
         return fail_build(graph, tensor->name, "no memory");
     graph->tensors[graph->tensor_count] = *tensor;
+    cria_tensor_index_unique(&graph->index, graph->tensors, graph->tensors[graph->tensor_count].name);
+    if (!cria_tensor_index_add(&graph->index, graph->tensors, graph->tensor_count))
+        return fail_build(graph, tensor->name, "no memory");
     return graph->tensor_count++;
 }
 
@@ -266,8 +176,8 @@ int cria_graph_param(cria_graph *graph, cria_param_kind kind, int dims, const cr
     if (dims < 0 || dims > CRIA_MAX_DIMS) return fail_build(graph, tensor.name, "too many dims");
     for (int i = 0; i < dims; i++) tensor.dim[i] = dim[i];
     /* A tied parameter is asked for twice and is one tensor. */
-    for (int i = 0; i < graph->tensor_count; i++)
-        if (graph->tensors[i].kind == CRIA_TENSOR_PARAM && strcmp(graph->tensors[i].name, tensor.name) == 0) return i;
+    int known = cria_graph_find(graph, tensor.name);
+    if (known >= 0 && graph->tensors[known].kind == CRIA_TENSOR_PARAM) return known;
     return add_tensor(graph, &tensor);
 }
 
@@ -285,6 +195,21 @@ int cria_graph_tensor_add(cria_graph *graph, cria_tensor_kind kind, int dims, co
 
 void cria_graph_want_gradient(cria_graph *graph, int input) {
     if (input >= 0) graph->tensors[input].differentiable = true;
+}
+
+/* Says which operands do not fit: "einsum of [batch=4, hidden=8] [hidden=9]". */
+static int fail_shapes(cria_graph *graph, const cria_op *op, const char *name) {
+    char what[192];
+    int at = snprintf(what, sizeof what, "shapes do not fit: %s of", cria_op_info_of(op->kind)->name);
+    for (int k = 0; k < CRIA_MAX_INPUTS; k++) {
+        if (op->input[k] < 0) continue;
+        const cria_tensor *x = &graph->tensors[op->input[k]];
+        for (int d = 0; d < x->dims && at < (int)sizeof what; d++)
+            at += snprintf(what + at, sizeof what - (size_t)at, "%s%s=%lld", d ? ", " : " [",
+                           cria_dim_to_name(graph, x->dim[d].name), (long long)x->dim[d].extent);
+        if (at < (int)sizeof what) at += snprintf(what + at, sizeof what - (size_t)at, x->dims ? "]" : " []");
+    }
+    return fail_build(graph, name, what);
 }
 
 /* A name stands for one index of the operator, whose extent is the same in every operand. */
@@ -324,9 +249,9 @@ int cria_graph_add(cria_graph *graph, cria_op op, const char *name_format, ...) 
         if ((required && op.input[i] < 0) || op.input[i] >= graph->tensor_count)
             return fail_build(graph, output.name, "an input is missing");
     }
-    if (!info->infer(graph, &op, &output)) return fail_build(graph, output.name, "shapes do not fit");
+    if (!info->infer(graph, &op, &output)) return fail_shapes(graph, &op, output.name);
     if (!names_agree(graph, &op, &output)) return fail_build(graph, output.name, "a dim has two extents");
-    if (!grow((void **)&graph->ops, graph->op_count, &graph->op_capacity, sizeof op))
+    if (!cria_graph_grow((void **)&graph->ops, graph->op_count, &graph->op_capacity, sizeof op))
         return fail_build(graph, output.name, "no memory");
     if (op.kind == CRIA_OP_RESHAPE) link_reshaped(graph, &graph->tensors[op.input[0]], &output);
     op.output = add_tensor(graph, &output);
@@ -352,6 +277,9 @@ int cria_graph_ops(const cria_graph *graph) {
 }
 const cria_op *cria_graph_op(const cria_graph *graph, int index) {
     return &graph->ops[index];
+}
+int cria_graph_find(const cria_graph *graph, const char *name) {
+    return cria_tensor_index_find(&graph->index, graph->tensors, name);
 }
 int cria_graph_tensors(const cria_graph *graph) {
     return graph->tensor_count;

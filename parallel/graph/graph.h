@@ -34,7 +34,7 @@ enum {
 
 #define CRIA_SYMBOLIC (-1)
 #define CRIA_MAX_DIMS 5
-#define CRIA_MAX_DIM_NAMES 4096
+#define CRIA_MAX_DIM_NAMES 1024
 #define CRIA_MAX_ELEMENTS ((int64_t)1 << 48) /* of a tensor without its symbolic dims */
 
 typedef struct {
@@ -192,6 +192,9 @@ int cria_graph_ops(const cria_graph *graph);
 const cria_op *cria_graph_op(const cria_graph *graph, int index);
 int cria_graph_tensors(const cria_graph *graph);
 const cria_tensor *cria_graph_tensor(const cria_graph *graph, int id);
+/* The tensor of that name; CRIA_NO_TENSOR if there is none. Names are unlike each other: where a builder gives one
+ * twice, the second gets a number. */
+int cria_graph_find(const cria_graph *graph, const char *name);
 /* How many operators read a tensor, and the last of them (-1: none). */
 int cria_graph_uses(const cria_graph *graph, int tensor, int *last_op);
 /* Which input the output takes the place of (updates); -1: none. It must live in that input's sharding. */

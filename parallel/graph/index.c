@@ -199,7 +199,10 @@ static int64_t own_unit(const cria_graph *graph, cria_dim dim) {
 
 int64_t cria_graph_unit(const cria_graph *graph, cria_dim dim) {
     int64_t own = own_unit(graph, dim), named = cria_graph_named_unit(graph, dim.name);
-    return named < CRIA_MAX_ELEMENTS ? own / gcd(own, named) * named : named;
+    int64_t common;
+    if (__builtin_mul_overflow(own / gcd(own, named), named, &common) || common > CRIA_MAX_ELEMENTS)
+        return CRIA_MAX_ELEMENTS;
+    return common;
 }
 
 /* Bytes that one statistic of the operator exchanges: f32 of a norm's moments (in its gradient: also of two sums over

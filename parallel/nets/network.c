@@ -1,6 +1,7 @@
 /* Specifications of nets: parsed against the table of nets and their keys. */
 #include "parallel/nets/network.h"
 
+#include "parallel/graph/graph_file.h"
 #include "parallel/nets/table.h"
 
 #include <errno.h>
@@ -84,6 +85,7 @@ static cria_status set_key(const cria_network_info *net, const char *text, size_
 cria_status cria_network_create(const char *spec, cria_graph **out, cria_error *err) {
     const cria_network_info *net = NULL;
     size_t length = strcspn(spec, ":");
+    if (is_word(spec, length, "graph") && spec[length]) return cria_graph_read_file(spec + length + 1, out, err);
     CRIA_TRY(find_net(spec, length, &net, err));
     int64_t value[CRIA_NETWORK_KEYS] = {0};
     for (int i = 0; i < key_count(net); i++) value[i] = net->key[i].fallback;

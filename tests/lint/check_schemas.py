@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks JSON files against the schemas in docs/: cluster files, and the plans of the fuzz corpus. Usage:
+"""Checks JSON files against the schemas in docs/: cluster files, and the plans and graphs of the fuzz corpus. Usage:
 check_schemas.py [SCHEMA FILE...]; without arguments, everything in the tree. Knows the keywords that our schemas use
 and fails on any other, so that nothing in a schema goes unchecked."""
 import json
@@ -79,6 +79,7 @@ def main():
         pairs = [(pathlib.Path(sys.argv[1]), pathlib.Path(file)) for file in sys.argv[2:]]
     else:
         pairs = [(tree / "docs/plan.schema.json", tree / "tests/fuzz/corpus/fuzz_plan/two_ranks")]
+        pairs += [(tree / "docs/graph.schema.json", file) for file in sorted((tree / "tests/fuzz/corpus/fuzz_graph").iterdir())]
         pairs += [(tree / "docs/cluster.schema.json", file) for file in sorted((tree / "configs/clusters").glob("*.json"))]
     problems = [f"{file}: {line}" for schema, file in pairs for line in check(load(schema), load(schema), load(file))]
     print("\n".join(problems) if problems else f"{len(pairs)} files follow their schemas")
