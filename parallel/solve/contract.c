@@ -288,15 +288,19 @@ static cria_status build(forest *f, cria_model *to, cria_arena *stage_arena, con
 cria_status cria_contract(const cria_model *from, const cria_change *change, cria_model *to, cria_arena *stage_arena,
                           const cria_stage **stages, int *empty) {
     forest f = {.from = from, .change = change, .scratch = cria_arena_create(1 << 16, 0)};
-    *to = (cria_model){
-        .slices = from->slices, .constant = from->constant, .arena = cria_arena_create((size_t)1 << 16, 0)};
+    *to = (cria_model){.slices = from->slices,
+                       .heir = from->heir,
+                       .constant = from->constant,
+                       .arena = cria_arena_create((size_t)1 << 16, 0)};
     cria_status status = f.scratch && to->arena ? CRIA_OK : CRIA_ERR_MEMORY;
     if (status == CRIA_OK) {
         to->room = cria_arena_alloc_array(to->arena, (size_t)to->slices + 1, sizeof *to->room);
-        if (!to->room) status = CRIA_ERR_MEMORY;
+        to->origin = cria_arena_alloc_array(to->arena, (size_t)to->slices + 1, sizeof *to->origin);
+        if (!to->room || !to->origin) status = CRIA_ERR_MEMORY;
     }
     if (status == CRIA_OK) {
         if (to->slices) memcpy(to->room, from->room, (size_t)to->slices * sizeof *to->room);
+        if (to->slices) memcpy(to->origin, from->origin, (size_t)to->slices * sizeof *to->origin);
         status = build(&f, to, stage_arena, stages);
     }
     if (status == CRIA_OK) status = cria_model_drop_slices(to);

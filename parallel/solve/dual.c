@@ -8,6 +8,16 @@
  * the sum of them all is far below this part of it. */
 #define SAFETY 1e-11
 
+/* Compiled for each width of vectors; which one, the dynamic linker asks the machine: too early for sanitizers. */
+#if defined(__x86_64__) && defined(__has_attribute) && defined(__has_feature)
+#if __has_attribute(target_clones) && !__has_feature(thread_sanitizer) && !__has_feature(address_sanitizer)
+#define VECTORS __attribute__((target_clones("avx512f", "avx2", "default")))
+#endif
+#endif
+#ifndef VECTORS
+#define VECTORS
+#endif
+
 cria_status cria_dual_create(const cria_net *net, cria_dual *out) {
     *out = (cria_dual){.net = net, .step = 1, .best = -INFINITY, .bound = -INFINITY, .forward = -INFINITY};
     out->arena = cria_arena_create((size_t)1 << 20, 0);
@@ -40,20 +50,42 @@ void cria_dual_deinit(cria_dual *dual) {
     dual->arena = NULL;
 }
 
-/* to[j] = min over i of from[i] + cost[i][j], its least taken out and returned. */
-static double send(const double *from, const double *cost, int ni, int nj, double *to) {
-    const double first = from[0];
-    for (int j = 0; j < nj; j++) to[j] = first + cost[j];
-    for (int i = 1; i < ni; i++) {
-        const double f = from[i], *row = cost + (size_t)i * (size_t)nj;
-        for (int j = 0; j < nj; j++) {
-            double value = f + row[j];
-            to[j] = value < to[j] ? value : to[j];
-        }
+/* WIDTH columns of a min-plus product, in registers. */
+#define DEFINE_COLUMNS(WIDTH)                                                                                          \
+    static inline __attribute__((always_inline)) void columns_##WIDTH(const double *from, const double *cost, int ni,  \
+                                                                      int nj, double *to) {                            \
+        double least[WIDTH];                                                                                           \
+        for (int j = 0; j < WIDTH; j++) least[j] = from[0] + cost[j];                                                  \
+        for (int i = 1; i < ni; i++) {                                                                                 \
+            const double f = from[i], *row = cost + (size_t)i * (size_t)nj;                                            \
+            for (int j = 0; j < WIDTH; j++) least[j] = f + row[j] < least[j] ? f + row[j] : least[j];                  \
+        }                                                                                                              \
+        memcpy(to, least, sizeof least);                                                                               \
     }
+DEFINE_COLUMNS(16)
+DEFINE_COLUMNS(8)
+DEFINE_COLUMNS(4)
+DEFINE_COLUMNS(1)
+
+/* to[j] = min over i of from[i] + cost[i][j], its least taken out and returned. The last columns of a row are done with
+ * some that are done already, rather than one by one. Sums and minima are the same numbers whatever the vectors. */
+VECTORS static double send(const double *from, const double *cost, int ni, int nj, double *to) {
+    int j = 0;
+    for (; j + 16 <= nj; j += 16) columns_16(from, cost + j, ni, nj, to + j);
+    for (; j + 8 <= nj; j += 8) columns_8(from, cost + j, ni, nj, to + j);
+    if (j < nj && nj >= 8 && nj - j > 4) {
+        columns_8(from, cost + nj - 8, ni, nj, to + nj - 8);
+        j = nj;
+    }
+    if (j < nj && nj >= 4) {
+        if (j + 4 <= nj) columns_4(from, cost + j, ni, nj, to + j);
+        columns_4(from, cost + nj - 4, ni, nj, to + nj - 4);
+        j = nj;
+    }
+    for (; j < nj; j++) columns_1(from, cost + j, ni, nj, to + j);
     double least = to[0];
-    for (int j = 1; j < nj; j++) least = to[j] < least ? to[j] : least;
-    for (int j = 0; j < nj; j++) to[j] -= least;
+    for (j = 1; j < nj; j++) least = to[j] < least ? to[j] : least;
+    for (j = 0; j < nj; j++) to[j] -= least;
     return least;
 }
 
@@ -139,6 +171,11 @@ void cria_dual_pass(cria_dual *d) {
     d->rounds++;
 }
 
+void cria_dual_price(cria_dual *d) {
+    cria_net_price(d->net, d->price, d->work, d->unary);
+    for (size_t i = 0; i < d->net->at[d->net->nodes]; i++) d->unary[i] += d->net->unary[i];
+}
+
 void cria_dual_climb(cria_dual *d, double target) {
     const cria_net *net = d->net;
     double length = 0;
@@ -164,6 +201,5 @@ void cria_dual_climb(cria_dual *d, double target) {
         d->price[t] += step * d->direction[t];
         if (d->price[t] < 0) d->price[t] = 0;
     }
-    cria_net_price(net, d->price, d->work, d->unary);
-    for (size_t i = 0; i < net->at[net->nodes]; i++) d->unary[i] += net->unary[i];
+    cria_dual_price(d);
 }

@@ -31,6 +31,8 @@ void cria_dual_deinit(cria_dual *dual);
 
 /* One forward and one backward pass at the prices as they are. */
 void cria_dual_pass(cria_dual *dual);
+/* After `price` was changed: the costs with it. */
+void cria_dual_price(cria_dual *dual);
 /* Moves the prices along the subgradient at x; `target`: the cost of the best answer known. */
 void cria_dual_climb(cria_dual *dual, double target);
 

@@ -63,7 +63,7 @@ static cria_status add_node(const cria_problem *problem, int v, const int *first
     return CRIA_OK;
 }
 
-cria_status cria_model_create(const cria_problem *problem, cria_arena *arena, cria_model *out) {
+cria_status cria_model_create(const cria_problem *problem, cria_arena *arena, cria_arena *heirs, cria_model *out) {
     int *first, *last;
     *out = (cria_model){.nodes = problem->nodes, .edges = problem->edges, .arena = arena};
     CRIA_MODEL_NEW(arena, first, problem->intervals);
@@ -73,7 +73,12 @@ cria_status cria_model_create(const cria_problem *problem, cria_arena *arena, cr
         if (status != CRIA_OK) return status;
     }
     CRIA_MODEL_NEW(arena, out->room, out->slices);
-    for (int t = 0; t < out->slices; t++) out->room[t] = problem->usage_limit;
+    CRIA_MODEL_NEW(arena, out->origin, out->slices);
+    CRIA_MODEL_NEW(heirs, out->heir, out->slices);
+    for (int t = 0; t < out->slices; t++) {
+        out->room[t] = problem->usage_limit;
+        out->origin[t] = out->heir[t] = t;
+    }
     CRIA_MODEL_NEW(arena, out->node, out->nodes);
     for (int v = 0; v < out->nodes; v++) {
         cria_status status = add_node(problem, v, first, last, out);
@@ -137,22 +142,29 @@ cria_status cria_model_drop_slices(cria_model *model) {
         sum += most[t];
         if (sum <= model->room[t]) {
             drop[t] = true;
+            model->heir[model->origin[t]] = -1;
             held = -1;
             continue;
         }
         if (held >= 0 && !not_falling[t] && model->room[held] <= model->room[t]) {
             drop[t] = true;
+            model->heir[model->origin[t]] = model->origin[held];
             /* t uses no more than `held`; what comes next is compared with t, so it must not be dropped against `held`
              * unless it falls again */
             continue;
         }
-        if (held == t - 1 && held >= 0 && !not_rising[t] && model->room[t] <= model->room[held]) drop[held] = true;
+        if (held == t - 1 && held >= 0 && !not_rising[t] && model->room[t] <= model->room[held]) {
+            drop[held] = true;
+            model->heir[model->origin[held]] = model->origin[t];
+        }
         held = t;
     }
     int kept = 0;
     for (int t = 0; t < model->slices; t++) {
         renumbered[t] = kept;
-        if (!drop[t]) model->room[kept++] = model->room[t];
+        if (drop[t]) continue;
+        model->origin[kept] = model->origin[t];
+        model->room[kept++] = model->room[t];
     }
     renumbered[model->slices] = kept;
     for (int v = 0; v < model->nodes; v++) {

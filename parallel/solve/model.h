@@ -48,6 +48,8 @@ typedef struct {
     cria_model_node *node;
     cria_model_edge *edge;
     int64_t *room;    /* [slices]: the limit less the usage that no choice avoids */
+    int *origin;      /* [slices]: their numbers in the first model made of the problem */
+    int *heir;        /* [slices of the first model]: the slice that made this one needless; itself; or -1 */
     int64_t constant; /* cost of what is decided */
     cria_arena *arena;
 } cria_model;
@@ -79,8 +81,8 @@ typedef struct {
     char infeasible[160]; /* why there is no answer, where reduce returned CRIA_ERR_INFEASIBLE */
 } cria_reduction;
 
-/* The problem as a model, with times compressed to maximal live sets. */
-cria_status cria_model_create(const cria_problem *problem, cria_arena *arena, cria_model *out);
+/* The problem as a model, with times compressed to maximal live sets; `heirs` outlives all models made of it. */
+cria_status cria_model_create(const cria_problem *problem, cria_arena *arena, cria_arena *heirs, cria_model *out);
 
 /* Reduces; stops early, with what was reduced so far, once `until` is over. On CRIA_ERR_INFEASIBLE there is no
  * assignment. */
@@ -93,7 +95,8 @@ void cria_reduction_deinit(cria_reduction *reduction);
 /* strategy[model.nodes] to problem_strategy[nodes of the problem]. */
 cria_status cria_reduction_expand(const cria_reduction *reduction, const int32_t *strategy, int32_t *problem_strategy);
 
-/* The other way; false where the reductions have dropped what it takes (there is an answer as good without it). */
+/* The other way; false where the reductions have dropped what it takes (there is an answer as good without it): then
+ * `strategy` is near it. */
 bool cria_reduction_project(const cria_reduction *reduction, const int32_t *problem_strategy, int32_t *strategy);
 
 /* Contraction of `from` (contract.c): parent[v] < 0 keeps node v, otherwise node v follows table[v][strategy of

@@ -389,7 +389,7 @@ cria_status cria_reduce(const cria_problem *problem, const cria_until *until, cr
     }
     snprintf(out->infeasible, sizeof out->infeasible, "every assignment takes something that is forbidden");
     cria_status status = check_least_usages(problem, out->infeasible);
-    if (status == CRIA_OK) status = cria_model_create(problem, first, &out->model);
+    if (status == CRIA_OK) status = cria_model_create(problem, first, out->arena, &out->model);
     out->model.arena = first;
     if (status == CRIA_OK) status = reduce_all(out, NULL, until);
     if (status == CRIA_ERR_MEMORY) cria_reduction_deinit(out);
@@ -445,7 +445,7 @@ bool cria_reduction_project(const cria_reduction *reduction, const int32_t *prob
     }
     const cria_stage **order = malloc(((size_t)stages + 1) * sizeof *order);
     int32_t *from = malloc(((size_t)most + 1) * sizeof *from), *to = malloc(((size_t)most + 1) * sizeof *to);
-    bool good = order && from && to;
+    bool good = order && from && to, exact = true;
     int k = stages;
     for (const cria_stage *s = reduction->stages; s && good; s = s->before) order[--k] = s;
     for (k = 0; k < stages && good; k++) {
@@ -459,10 +459,11 @@ bool cria_reduction_project(const cria_reduction *reduction, const int32_t *prob
             while (i < n && s->table[v][i] != from[v]) i++;
             /* members of one node may narrow it step by step: the first strategy that suits them so far, checked below
              */
-            good = i < n;
-            to[s->into[v]] = i;
+            if (i < n) to[s->into[v]] = i;
         }
-        for (int v = 0; v < s->nodes && good; v++) good = s->into[v] < 0 || s->table[v][to[s->into[v]]] == from[v];
+        for (int v = 0; v < next; v++)
+            if (to[v] < 0) to[v] = 0;
+        for (int v = 0; v < s->nodes && exact; v++) exact = s->into[v] < 0 || s->table[v][to[s->into[v]]] == from[v];
         int32_t *swap = from;
         from = to;
         to = swap;
@@ -471,5 +472,5 @@ bool cria_reduction_project(const cria_reduction *reduction, const int32_t *prob
     free(order);
     free(from);
     free(to);
-    return good && stages > 0;
+    return good && exact && stages > 0;
 }

@@ -4,7 +4,8 @@
 #include <math.h>
 #include <string.h>
 
-enum { BLOCK = 64, MOST_FOLLOWERS = 64 };
+/* Trees of about 6 nodes, one in 30 proposals: of the sizes and shares tried on the contest's S and M, the best. */
+enum { BLOCK = 64, MOST_FOLLOWERS = 64, TREE_EVERY = 30, MOST_TREE_NODES = 11 };
 
 /* splitmix64 (Steele et al., OOPSLA'14): one multiplication chain per number, unlike the counter-based Philox. */
 static uint64_t draw(cria_search *s) {
@@ -14,11 +15,11 @@ static uint64_t draw(cria_search *s) {
     return z ^ (z >> 31);
 }
 
-static int below(cria_search *s, int n) {
+int cria_search_below(cria_search *s, int n) {
     return (int)(((draw(s) >> 32) * (uint64_t)n) >> 32);
 }
 
-static double uniform(cria_search *s) {
+double cria_search_uniform(cria_search *s) {
     return ((double)(draw(s) >> 11) + 0.5) * 0x1p-53;
 }
 
@@ -37,6 +38,7 @@ cria_status cria_search_create(const cria_net *net, uint64_t seed, cria_search *
     CRIA_MODEL_NEW(out->arena, out->block_most, blocks);
     CRIA_MODEL_NEW(out->arena, out->block_lift, blocks);
     CRIA_MODEL_NEW(out->arena, out->work, net->slices + 1);
+    CRIA_TRY(cria_search_tree_create(net, out->arena, &out->tree));
     CRIA_MODEL_NEW(out->arena, out->undo_node, MOST_FOLLOWERS + 1);
     CRIA_MODEL_NEW(out->arena, out->undo_strategy, MOST_FOLLOWERS + 1);
     return CRIA_OK;
@@ -66,8 +68,7 @@ static void lift(cria_search *s, int begin, int end, double by) {
     }
 }
 
-/* May every slice of [begin, end) take so much more? */
-static bool has_room(const cria_search *s, int begin, int end, double more) {
+bool cria_search_has_room(const cria_search *s, int begin, int end, double more) {
     for (int b = begin / BLOCK; b * BLOCK < end; b++) {
         int first = b * BLOCK, last = first + BLOCK < s->net->slices ? first + BLOCK : s->net->slices;
         if (s->block_most[b] + more <= 0) continue;
@@ -83,12 +84,12 @@ static bool fits(const cria_search *s, int v, int j) {
     for (int k = net->segment_at[v]; k < net->segment_at[v + 1]; k++) {
         const cria_net_segment *g = &net->segment[k];
         double more = g->usage[j] - g->usage[s->x[v]];
-        if (more > 0 && !has_room(s, g->begin, g->end, more)) return false;
+        if (more > 0 && !cria_search_has_room(s, g->begin, g->end, more)) return false;
     }
     return true;
 }
 
-static void move(cria_search *s, int v, int j) {
+void cria_search_move(cria_search *s, int v, int j) {
     const cria_net *net = s->net;
     int from = s->x[v];
     s->cost += s->local[net->at[v] + (size_t)j] - s->local[net->at[v] + (size_t)from];
@@ -115,6 +116,15 @@ static double worst_over(const cria_search *s) {
     return most;
 }
 
+bool cria_search_fits(const cria_search *s) {
+    return worst_over(s) <= 0;
+}
+
+void cria_search_price(cria_search *s, const double *price) {
+    if (s->net->slices) memcpy(s->price, price, (size_t)s->net->slices * sizeof *price);
+    cria_net_price(s->net, s->price, s->work, s->priced);
+}
+
 void cria_search_set(cria_search *s, const int32_t *x, const double *price) {
     const cria_net *net = s->net;
     if (net->nodes) memmove(s->x, x, (size_t)net->nodes * sizeof *x);
@@ -133,11 +143,10 @@ void cria_search_set(cria_search *s, const int32_t *x, const double *price) {
         s->block_most[b] =
             most_of(s->over, b * BLOCK, b * BLOCK + BLOCK < net->slices ? b * BLOCK + BLOCK : net->slices);
     }
-    if (price && net->slices) memcpy(s->price, price, (size_t)net->slices * sizeof *price);
-    cria_net_price(net, s->price, s->work, s->priced);
+    cria_search_price(s, price);
 }
 
-static void keep_best(cria_search *s) {
+void cria_search_keep(cria_search *s) {
     if (s->cost >= s->best_cost || s->cost >= s->net->constant + s->net->forbidden) return;
     s->best_cost = s->cost;
     memcpy(s->best, s->x, (size_t)s->net->nodes * sizeof *s->best);
@@ -147,7 +156,7 @@ static void keep_best(cria_search *s) {
 static bool descend(cria_search *s, double weight, bool hard) {
     const cria_net *net = s->net;
     bool moved = false;
-    int start = net->nodes ? below(s, net->nodes) : 0;
+    int start = net->nodes ? cria_search_below(s, net->nodes) : 0;
     for (int step = 0; step < net->nodes; step++) {
         int v = (start + step) % net->nodes, to = s->x[v];
         const double *local = s->local + net->at[v], *priced = s->priced + net->at[v];
@@ -160,7 +169,7 @@ static bool descend(cria_search *s, double weight, bool hard) {
             }
         }
         if (to == s->x[v]) continue;
-        move(s, v, to);
+        cria_search_move(s, v, to);
         moved = true;
     }
     return moved;
@@ -186,7 +195,7 @@ bool cria_search_repair(cria_search *s, double scale, int rounds, const cria_unt
         if (scale > net->forbidden / 16) scale = net->forbidden / 16;
     }
     for (int k = 0; k < 20 && !cria_until_over(until) && descend(s, 0, true); k++) continue;
-    keep_best(s);
+    cria_search_keep(s);
     return true;
 }
 
@@ -199,7 +208,7 @@ static void move_with_followers(cria_search *s, int v, int j, double temperature
            prices = weight * (s->priced[net->at[v] + (size_t)j] - s->priced[net->at[v] + (size_t)s->x[v]]);
     s->undo_node[moved] = v;
     s->undo_strategy[moved++] = s->x[v];
-    move(s, v, j);
+    cria_search_move(s, v, j);
     for (int h = net->half_at[v]; h < net->half_at[v + 1]; h++) {
         int w = net->half[h].other, to = s->x[w];
         const double *local = s->local + net->at[w], *priced = s->priced + net->at[w];
@@ -213,41 +222,49 @@ static void move_with_followers(cria_search *s, int v, int j, double temperature
         prices += weight * (priced[to] - priced[s->x[w]]);
         s->undo_node[moved] = w;
         s->undo_strategy[moved++] = s->x[w];
-        move(s, w, to);
+        cria_search_move(s, w, to);
     }
     double change = s->cost - before + prices;
-    if (change <= 0 || uniform(s) < exp(-change / temperature)) {
-        keep_best(s);
+    if (change <= 0 || cria_search_uniform(s) < exp(-change / temperature)) {
+        cria_search_keep(s);
         return;
     }
-    while (moved-- > 0) move(s, s->undo_node[moved], s->undo_strategy[moved]);
+    while (moved-- > 0) cria_search_move(s, s->undo_node[moved], s->undo_strategy[moved]);
 }
 
-void cria_search_anneal(cria_search *s, int64_t moves, double hot, double cold, double weight,
-                        const cria_until *until) {
+static void propose(cria_search *s, double temperature, double weight, int64_t k) {
     const cria_net *net = s->net;
-    if (net->nodes == 0) return;
-    double temperature = hot, now_weight = weight, cool = pow(cold / hot, 1024.0 / (double)moves);
-    for (int64_t k = 0; k < moves; k++) {
-        if (k % 1024 == 0 && k > 0) {
-            temperature *= cool;
-            double left = 1 - (double)k / (double)moves;
-            now_weight = weight * (left > 0.3 ? 1 : left / 0.3);
-            if (cria_until_over(until)) break;
-        }
-        int v = below(s, net->nodes), j = below(s, net->n[v]);
-        if (j == s->x[v]) continue;
-        const double *local = s->local + net->at[v], *priced = s->priced + net->at[v];
-        double change = local[j] - local[s->x[v]] + now_weight * (priced[j] - priced[s->x[v]]);
-        if (change > 0 && net->half_at[v + 1] - net->half_at[v] > 1 && k % 16 == 0) {
-            move_with_followers(s, v, j, temperature, now_weight);
-            continue;
-        }
-        if (change > 0 && (change > 30 * temperature || uniform(s) >= exp(-change / temperature))) continue;
-        if (!fits(s, v, j)) continue;
-        move(s, v, j);
-        keep_best(s);
+    int v = cria_search_below(s, net->nodes);
+    if (k % TREE_EVERY == 0) {
+        cria_search_tree_move(s, v, 2 + cria_search_below(s, MOST_TREE_NODES - 1), temperature, weight);
+        return;
     }
+    int j = cria_search_below(s, net->n[v]), from = s->x[v];
+    if (j == from) return;
+    const double *local = s->local + net->at[v], *priced = s->priced + net->at[v];
+    double change = local[j] - local[from] + weight * (priced[j] - priced[from]);
+    if (change > 0 && net->half_at[v + 1] - net->half_at[v] > 1 && k % 16 == 1) {
+        move_with_followers(s, v, j, temperature, weight);
+        return;
+    }
+    if (change > 0 && (change > 30 * temperature || cria_search_uniform(s) >= exp(-change / temperature))) return;
+    if (!fits(s, v, j)) return;
+    cria_search_move(s, v, j);
+    cria_search_keep(s);
+}
+
+void cria_search_anneal(cria_search *s, cria_anneal *run, int64_t chunk, const cria_until *until) {
+    if (s->net->nodes == 0) return;
+    int64_t end = run->moves - run->done < chunk ? run->moves : run->done + chunk;
+    while (run->done < end) {
+        double part = (double)run->done / (double)run->moves, left = 1 - part;
+        double temperature = run->hot * pow(run->cold / run->hot, part);
+        double weight = run->weight * (left > 0.3 ? 1 : left / 0.3);
+        int64_t stop = end - run->done < 1024 ? end : run->done + 1024;
+        while (run->done < stop) propose(s, temperature, weight, run->done++);
+        if (cria_until_over(until)) return;
+    }
+    if (run->done < run->moves) return;
     for (int k = 0; k < 20 && !cria_until_over(until) && descend(s, 0, true); k++) continue;
-    keep_best(s);
+    cria_search_keep(s);
 }

@@ -1,9 +1,9 @@
 /* Search: an assignment that fits in memory, and simulated annealing around it (Kirkpatrick et al., Science 1983).
  *
- * A move changes one node, or one node with its neighbours following. The cost of every strategy given the others is
- * kept up to date, so that a move that is refused costs almost nothing; usage is kept in blocks of slices with their
- * largest. Memory is a hard limit; its price from the dual is part of what is minimised, so that a move which frees
- * memory is worth something to the move that needs it. One thread per object. Only for this folder. */
+ * A move changes one node, one node with its neighbours following, or a tree of nodes. The cost of every strategy given
+ * the others is kept up to date, so that a move that is refused costs almost nothing; usage is kept in blocks of slices
+ * with their largest. Memory is a hard limit; its price from the dual is part of what is minimised, so that a move
+ * which frees memory is worth something to the move that needs it. One thread per object. Only for this folder. */
 #ifndef CRIA_PARALLEL_SOLVE_SEARCH_H
 #define CRIA_PARALLEL_SOLVE_SEARCH_H
 
@@ -21,6 +21,7 @@ typedef struct {
     double *work;
     int *undo_node;
     int32_t *undo_strategy;
+    struct cria_tree *tree; /* of tree moves */
     uint64_t seed, drawn;
     cria_arena *arena;
 } cria_search;
@@ -28,11 +29,35 @@ typedef struct {
 cria_status cria_search_create(const cria_net *net, uint64_t seed, cria_search *out);
 void cria_search_deinit(cria_search *search);
 void cria_search_set(cria_search *search, const int32_t *x, const double *price);
+/* Other prices, the assignment as it is. */
+void cria_search_price(cria_search *search, const double *price);
 /* Raises prices where memory is short until x fits, then descends. True if it fits; best is kept up to date. */
 bool cria_search_repair(cria_search *search, double scale, int rounds, const cria_until *until);
-/* `moves` proposals from temperature `hot` down to `cold`, the weight of the prices falling from `weight` to 0 at the
- * end. x must fit. */
-void cria_search_anneal(cria_search *search, int64_t moves, double hot, double cold, double weight,
-                        const cria_until *until);
+/* A run of annealing: `moves` proposals from temperature `hot` down to `cold`, the weight of the prices falling from
+ * `weight` to 0 at the end. */
+typedef struct {
+    int64_t moves, done;
+    double hot, cold, weight;
+} cria_anneal;
+
+/* Goes on with the run for at most `chunk` proposals; then, where it is done, descends. x must fit. */
+void cria_search_anneal(cria_search *search, cria_anneal *run, int64_t chunk, const cria_until *until);
+
+bool cria_search_fits(const cria_search *search);
+
+/* For the files of the search. Strategy j of node v, whether it fits or not. */
+void cria_search_move(cria_search *search, int v, int j);
+/* May every slice of [begin, end) take so much more? */
+bool cria_search_has_room(const cria_search *search, int begin, int end, double more);
+/* The state becomes the best if it is cheaper and allowed; it must fit. */
+void cria_search_keep(cria_search *search);
+int cria_search_below(cria_search *search, int n);
+double cria_search_uniform(cria_search *search);
+
+/* A random tree of nodes around `root`, at most `size` of them, takes new strategies together, drawn from their exact
+ * joint distribution at this temperature while the rest stays as it is (blocked Gibbs sampling on trees; Hamze and de
+ * Freitas, UAI'04); undone where it does not fit. */
+void cria_search_tree_move(cria_search *search, int root, int size, double temperature, double weight);
+cria_status cria_search_tree_create(const cria_net *net, cria_arena *arena, struct cria_tree **out);
 
 #endif

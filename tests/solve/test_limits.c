@@ -32,7 +32,7 @@ static cria_problem *make_hard(FILE *copy) {
     uint64_t drawn = 0;
     static int64_t cost[NODES][STRATEGIES], usage[NODES][STRATEGIES], edge[NODES * DEGREE][STRATEGIES * STRATEGIES];
     static int ends[NODES * DEGREE][2], begin[NODES];
-    const int64_t limit = 100 * 45;
+    const int64_t limit = 100 * 30;
     assert_int_equal(cria_problem_create(limit, &p, NULL), CRIA_OK);
     for (int v = 0; v < NODES; v++) {
         begin[v] = (int)roll(&drawn, NODES);

@@ -1,0 +1,108 @@
+"""Random variants of contest instances: other limits, dropped nodes, scaled costs, sub-graphs, permuted nodes.
+
+A variant is its name, KIND-INSTANCE-SEED: the same name gives the same problem everywhere. Node and edge lists are
+Python's; costs of forbidden pairs (10^18 and more) stay as they are."""
+
+import gzip
+import json
+import random
+
+KINDS = ("limit", "drop", "scale", "part", "permute")
+FORBIDDEN = 10**18
+
+
+def names(count, letters):
+    """`count` names in an order that mixes kinds and instances."""
+    return [f"{KINDS[k % len(KINDS)]}-{letters[k // len(KINDS) % len(letters)]}-{k // (len(KINDS) * len(letters))}"
+            for k in range(count)]
+
+
+def load(path):
+    with gzip.open(path, "rb") as file:
+        return json.load(file)["problem"]
+
+
+def least_peak(problem):
+    """The peak where every node takes its least usage: no assignment has a lower one."""
+    changes = {}
+    for (begin, end), usages in zip(problem["nodes"]["intervals"], problem["nodes"]["usages"]):
+        if begin < end:
+            changes[begin] = changes.get(begin, 0) + min(usages)
+            changes[end] = changes.get(end, 0) - min(usages)
+    now = peak = 0
+    for time in sorted(changes):
+        now += changes[time]
+        peak = max(peak, now)
+    return peak
+
+
+def keep_nodes(problem, kept):
+    """The problem on the nodes `kept`, in that order, with the edges between them."""
+    number = {v: i for i, v in enumerate(kept)}
+    nodes, edges = problem["nodes"], problem["edges"]
+    inside = [e for e, (a, b) in enumerate(edges["nodes"]) if a in number and b in number]
+    return {"nodes": {key: [nodes[key][v] for v in kept] for key in ("intervals", "costs", "usages")},
+            "edges": {"nodes": [[number[v] for v in edges["nodes"][e]] for e in inside],
+                      "costs": [edges["costs"][e] for e in inside]},
+            "usage_limit": problem["usage_limit"]}
+
+
+def scale(rows, draw, share):
+    """Whole rows times a factor between 1/4 and 4, for `share` of them."""
+    out = []
+    for row in rows:
+        factor = 4 ** draw.uniform(-1, 1) if draw.random() < share else 1
+        out.append(row if factor == 1 else [c if c >= FORBIDDEN else round(c * factor) for c in row])
+    return out
+
+
+def ball(problem, draw, share):
+    """The nodes that a breadth-first walk from a random node finds first."""
+    count = len(problem["nodes"]["costs"])
+    beside = [[] for _ in range(count)]
+    for a, b in problem["edges"]["nodes"]:
+        beside[a].append(b)
+        beside[b].append(a)
+    wanted, seen, order = max(1, int(count * share)), set(), []
+    while len(order) < wanted:
+        start = draw.randrange(count)
+        if start in seen:
+            continue
+        seen.add(start)
+        queue = [start]
+        while queue and len(order) < wanted:
+            v = queue.pop(0)
+            order.append(v)
+            for w in beside[v]:
+                if w not in seen:
+                    seen.add(w)
+                    queue.append(w)
+    return sorted(order)
+
+
+def make(name, sources):
+    """The problem called `name`; sources: {letter: problem}. The limit is drawn anew wherever nodes or costs change: a
+    share of 1.02 to 2, most of them small, of the least peak."""
+    kind, letter, seed = name.split("-")
+    draw = random.Random(name)
+    problem = sources[letter]
+    count = len(problem["nodes"]["costs"])
+    if kind == "drop":
+        share = draw.uniform(0.5, 0.98)
+        problem = keep_nodes(problem, [v for v in range(count) if draw.random() < share])
+    elif kind == "part":
+        problem = keep_nodes(problem, ball(problem, draw, draw.uniform(0.05, 0.6)))
+    elif kind == "permute":
+        order = list(range(count))
+        draw.shuffle(order)
+        return keep_nodes(problem, order)
+    elif kind == "scale":
+        share = draw.uniform(0.2, 1)
+        problem = dict(problem, nodes=dict(problem["nodes"], costs=scale(problem["nodes"]["costs"], draw, share)),
+                       edges=dict(problem["edges"], costs=scale(problem["edges"]["costs"], draw, share)))
+    return dict(problem, usage_limit=int(least_peak(problem) * (1 + 0.02 * 50 ** draw.random())))
+
+
+def write(problem, path):
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(json.dumps({"problem": problem}, separators=(",", ":")).encode())
