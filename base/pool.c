@@ -30,19 +30,42 @@ typedef struct {
     atomic_uint sleepers; /* lets the raising thread skip the system call while all waiters still spin */
 } event;
 
+/* The present section in one word, so that taking a chunk, leaving and opening the next one are single steps:
+ * its number, the workers that took something and have not come to its end, and the chunks given out. */
+enum { TAKEN_BITS = 28, ACTIVE_BITS = 12 };
+#define ACTIVE_ONE (UINT64_C(1) << TAKEN_BITS)
+#define SECTION_ONE (UINT64_C(1) << (TAKEN_BITS + ACTIVE_BITS))
+#define MOST_CHUNKS ((int64_t)1 << (TAKEN_BITS - 1))
+
+static inline int64_t taken_of(uint64_t section) {
+    return (int64_t)(section & (ACTIVE_ONE - 1));
+}
+static inline uint64_t active_of(uint64_t section) {
+    return section / ACTIVE_ONE & ((UINT64_C(1) << ACTIVE_BITS) - 1);
+}
+static inline unsigned number_of(uint64_t section) {
+    return (unsigned)(section / SECTION_ONE);
+}
+static inline bool is_now(uint64_t section, const cria_worker *worker) {
+    return number_of(section) == worker->sections % (1u << (64 - TAKEN_BITS - ACTIVE_BITS));
+}
+
+/* A job's number, whether workers may still enter it, and how many besides worker 0 are inside. */
+enum { DOOR_OPEN = 1, DOOR_INSIDE = 2, DOOR_JOB_SHIFT = 16 };
+
 struct cria_pool {
     int threads;
     uint64_t spin_ns;
     cria_pool_job *job;
     void *context;
     atomic_bool stop;
-    pthread_t *handles;                             /* threads - 1 */
-    event start;                                    /* raised once for each job, and to stop */
-    event finish;                                   /* raised when the last worker has returned from the job */
-    event pass;                                     /* raised by the last worker to arrive at a barrier */
-    _Alignas(CACHE_LINE) atomic_int running;        /* workers that have not returned from the job */
-    _Alignas(CACHE_LINE) atomic_int arrived;        /* workers at the present barrier */
-    _Alignas(CACHE_LINE) atomic_int_fast64_t taken; /* items given out since the last barrier */
+    pthread_t *handles; /* threads - 1 */
+    event start;        /* raised once for each job, and to stop */
+    event finish;       /* raised when the last worker has left a closed job */
+    event pass;         /* raised when a section ends */
+    _Alignas(CACHE_LINE) atomic_uint_fast64_t door;
+    _Alignas(CACHE_LINE) atomic_int arrived; /* workers at the present barrier */
+    _Alignas(CACHE_LINE) atomic_uint_fast64_t section;
 };
 
 typedef struct {
@@ -108,18 +131,38 @@ static void event_raise(event *e) {
     if (atomic_load(&e->sleepers)) syscall(SYS_futex, &e->value, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
 }
 
+/* Goes into the open job unless it is `last`; returns the number of the job entered, or `last`. A worker that was not
+ * running when the others finished the job finds the door closed: nobody waited for it. */
+static uint64_t enter(cria_pool *pool, uint64_t last) {
+    uint_fast64_t door = atomic_load_explicit(&pool->door, memory_order_acquire);
+    do {
+        if (!(door & DOOR_OPEN) || door >> DOOR_JOB_SHIFT == last) return last;
+    } while (!atomic_compare_exchange_weak_explicit(&pool->door, &door, door + DOOR_INSIDE, memory_order_acquire,
+                                                    memory_order_acquire));
+    return door >> DOOR_JOB_SHIFT;
+}
+
+static void leave(cria_pool *pool) {
+    uint64_t door = atomic_fetch_sub(&pool->door, DOOR_INSIDE) - DOOR_INSIDE;
+    if ((door & ((UINT64_C(1) << DOOR_JOB_SHIFT) - 1)) == 0) event_raise(&pool->finish);
+}
+
 static void *worker_main(void *argument) {
     worker_start given = *(worker_start *)argument;
     free(argument);
     cria_pool *pool = given.pool;
     flush_denormals();
-    /* Counted from 0, not read: a job may have been started before this thread came to life. */
-    for (unsigned jobs = 0;; jobs++) {
-        event_wait(&pool->start, jobs, pool->spin_ns);
+    uint64_t last = 0;
+    for (unsigned seen = 0;;) {
+        event_wait(&pool->start, seen, pool->spin_ns);
         if (atomic_load_explicit(&pool->stop, memory_order_relaxed)) return NULL;
+        seen = atomic_load_explicit(&pool->start.value, memory_order_acquire);
+        uint64_t job = enter(pool, last);
+        if (job == last) continue;
+        last = job;
         cria_worker worker = {.pool = pool, .index = given.index, .count = pool->threads};
         pool->job(&worker, pool->context);
-        if (atomic_fetch_sub(&pool->running, 1) == 1) event_raise(&pool->finish);
+        leave(pool);
     }
 }
 
@@ -193,39 +236,103 @@ int cria_pool_threads(const cria_pool *pool) {
 void cria_pool_run(cria_pool *pool, cria_pool_job *job, void *context) {
     uint64_t state = flush_denormals();
     unsigned finished = atomic_load_explicit(&pool->finish.value, memory_order_relaxed);
+    uint64_t door = atomic_load_explicit(&pool->door, memory_order_relaxed);
     pool->job = job;
     pool->context = context;
-    atomic_store_explicit(&pool->taken, 0, memory_order_relaxed);
-    atomic_store_explicit(&pool->running, pool->threads - 1, memory_order_relaxed);
+    atomic_store_explicit(&pool->section, 0, memory_order_relaxed);
+    atomic_store_explicit(&pool->door, ((door >> DOOR_JOB_SHIFT) + 1) << DOOR_JOB_SHIFT | DOOR_OPEN,
+                          memory_order_release);
     if (pool->threads > 1) event_raise(&pool->start);
     cria_worker worker = {.pool = pool, .index = 0, .count = pool->threads};
     job(&worker, context);
-    if (pool->threads > 1) event_wait(&pool->finish, finished, pool->spin_ns);
+    door = atomic_fetch_and(&pool->door, ~(uint64_t)DOOR_OPEN) & ~(uint64_t)DOOR_OPEN;
+    if (door & ((UINT64_C(1) << DOOR_JOB_SHIFT) - 1)) event_wait(&pool->finish, finished, pool->spin_ns);
     restore_denormals(state);
+}
+
+/* Opens the next section; nobody else may be able to do so at this moment. */
+static void advance(cria_pool *pool, uint64_t section) {
+    atomic_store(&pool->section, (section & ~(SECTION_ONE - 1)) + SECTION_ONE);
+    if (pool->threads > 1) event_raise(&pool->pass);
+}
+
+/* Returns once the worker's section is over. */
+static void wait_for_end(const cria_worker *worker) {
+    cria_pool *pool = worker->pool;
+    for (;;) {
+        unsigned passed = atomic_load_explicit(&pool->pass.value, memory_order_acquire);
+        if (!is_now(atomic_load_explicit(&pool->section, memory_order_acquire), worker)) return;
+        event_wait(&pool->pass, passed, pool->spin_ns);
+    }
 }
 
 void cria_worker_barrier(cria_worker *worker) {
     cria_pool *pool = worker->pool;
+    if (!pool) {
+        worker->taken = 0;
+    } else if (atomic_fetch_add(&pool->arrived, 1) + 1 < worker->count) {
+        wait_for_end(worker);
+    } else {
+        /* Everyone else waits, so that plain resets cannot be seen half done. */
+        atomic_store_explicit(&pool->arrived, 0, memory_order_relaxed);
+        advance(pool, atomic_load_explicit(&pool->section, memory_order_relaxed));
+    }
+    worker->active = false;
     worker->sections++;
-    /* Read before arriving: from then on the last one may raise it. */
-    unsigned passed = atomic_load_explicit(&pool->pass.value, memory_order_relaxed);
-    if (atomic_fetch_add(&pool->arrived, 1) + 1 < worker->count) {
-        event_wait(&pool->pass, passed, pool->spin_ns);
+}
+
+void cria_worker_next(cria_worker *worker) {
+    cria_pool *pool = worker->pool;
+    if (!pool) {
+        worker->taken = 0;
         return;
     }
-    /* Everyone else waits, so that plain resets cannot be seen half done. */
-    atomic_store_explicit(&pool->arrived, 0, memory_order_relaxed);
-    atomic_store_explicit(&pool->taken, 0, memory_order_relaxed);
-    if (worker->count > 1) event_raise(&pool->pass);
+    uint_fast64_t section = atomic_load_explicit(&pool->section, memory_order_acquire);
+    bool last = false;
+    while (is_now(section, worker)) {
+        /* Whoever comes here has found nothing left to take. */
+        uint64_t leaves = worker->active ? ACTIVE_ONE : 0;
+        last = active_of(section) * ACTIVE_ONE == leaves;
+        uint64_t left = last ? (section & ~(SECTION_ONE - 1)) + SECTION_ONE : section - leaves;
+        if (left == section || atomic_compare_exchange_weak_explicit(&pool->section, &section, left,
+                                                                     memory_order_acq_rel, memory_order_acquire))
+            break;
+        last = false;
+    }
+    if (last) {
+        if (pool->threads > 1) event_raise(&pool->pass);
+    } else {
+        wait_for_end(worker);
+    }
+    worker->active = false;
+    worker->sections++;
 }
 
 bool cria_worker_take(cria_worker *worker, int64_t total, int64_t chunk, int64_t *begin, int64_t *end) {
-    cria_pool *pool = worker->pool;
+    if (total <= 0) return false;
     if (chunk < 1) chunk = 1;
-    if (chunk > total) chunk = total; /* so that the counter passes the total by at most one total for each worker */
-    if (atomic_load_explicit(&pool->taken, memory_order_relaxed) >= total) return false;
-    *begin = atomic_fetch_add_explicit(&pool->taken, chunk, memory_order_relaxed);
-    if (*begin >= total) return false;
+    if (chunk > total) chunk = total;
+    if (total / chunk >= MOST_CHUNKS) chunk = total / MOST_CHUNKS + 1;
+    int64_t chunks = total / chunk + (total % chunk != 0), mine;
+    if (worker->pool) {
+        cria_pool *pool = worker->pool;
+        uint64_t joins = worker->active ? 0 : ACTIVE_ONE;
+        uint_fast64_t section = atomic_load_explicit(&pool->section, memory_order_acquire);
+        do {
+            if (!is_now(section, worker) || taken_of(section) >= chunks) return false;
+        } while (!atomic_compare_exchange_weak_explicit(&pool->section, &section, section + joins + 1,
+                                                        memory_order_acq_rel, memory_order_acquire));
+        worker->active = true;
+        mine = taken_of(section);
+    } else {
+        if (worker->taken >= chunks) return false;
+        mine = worker->taken++;
+    }
+    *begin = mine * chunk;
     *end = chunk < total - *begin ? *begin + chunk : total;
     return true;
+}
+
+cria_worker cria_worker_alone(const cria_worker *worker) {
+    return (cria_worker){.index = worker->index, .count = 1};
 }

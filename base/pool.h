@@ -1,4 +1,4 @@
-/* Pool: persistent worker threads that run one function together and meet at barriers.
+/* Pool: persistent worker threads that run one function together, section by section.
  *
  * The caller of cria_pool_run takes part as worker 0. Workers spin for tens of microseconds between jobs, then sleep
  * (futex), so that an idle server uses no CPU and a descheduled neighbour is not waited for by burning its core.
@@ -15,10 +15,14 @@ typedef struct cria_pool cria_pool;
 
 /* One worker's view of a running job. */
 typedef struct {
-    cria_pool *pool;
-    int index; /* 0 .. count - 1 */
+    cria_pool *pool; /* NULL: a worker that works alone */
+    int index;       /* 0 .. count - 1 */
     int count;
-    unsigned sections; /* how many barriers this worker has passed in this job; the pool's own bookkeeping */
+    /* The pool's own bookkeeping: sections this worker has come through in this job; whether it took a chunk of the
+     * present one; what a lone worker has taken. */
+    unsigned sections;
+    bool active;
+    int64_t taken;
 } cria_worker;
 
 /* `threads` >= 1, the caller included. */
@@ -26,16 +30,27 @@ cria_status cria_pool_create(int threads, cria_pool **out, cria_error *err);
 void cria_pool_destroy(cria_pool *pool);
 int cria_pool_threads(const cria_pool *pool);
 
-/* Runs job(worker, context) on every worker and returns when all have returned. */
+/* Runs job(worker, context) as worker 0 and on every other worker that comes before worker 0 has returned from it;
+ * returns when all that came have returned. A worker that the system does not let run is thus not waited for, unless
+ * the job has a barrier. */
 typedef void cria_pool_job(cria_worker *worker, void *context);
 void cria_pool_run(cria_pool *pool, cria_pool_job *job, void *context);
 
-/* Inside a job: returns when every worker has arrived, and resets the chunk counter. */
+/* A job is a row of sections, the same for all workers. Inside a section: takes the next chunk of [0, total), `chunk`
+ * items at a time (more where there are over 2^27 chunks), from the counter that all workers share. False when none is
+ * left, or when this worker comes too late and the section is over. Which worker gets a chunk is not determined;
+ * results must not depend on it. All workers of a section must pass the same total and chunk. */
+bool cria_worker_take(cria_worker *worker, int64_t total, int64_t chunk, int64_t *begin, int64_t *end);
+
+/* Ends a section whose work is given out by cria_worker_take alone: to be called once that has returned false. Returns
+ * when every chunk is done; waits for no worker that has none. */
+void cria_worker_next(cria_worker *worker);
+
+/* Ends a section in which a worker may have done something without taking it: returns when every worker has arrived. */
 void cria_worker_barrier(cria_worker *worker);
 
-/* Inside a job: takes the next chunk of [0, total), `chunk` items at a time, from the counter that all workers share
- * since the last barrier. False when none is left. Which worker gets a chunk is not determined; results must not depend
- * on it. All workers of a section must pass the same total and chunk. */
-bool cria_worker_take(cria_worker *worker, int64_t total, int64_t chunk, int64_t *begin, int64_t *end);
+/* A worker that takes everything itself, for work too small to share. It keeps the index, for what belongs to a worker.
+ */
+cria_worker cria_worker_alone(const cria_worker *worker);
 
 #endif

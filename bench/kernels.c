@@ -23,7 +23,7 @@ enum { SAMPLES = 15, LOOPS = 400000 };
 #define PEAK_LOOP(name, type, zero, step, operations)                                                                  \
     TARGET static void name(cria_worker *worker, void *context) {                                                      \
         type acc[10], one = zero;                                                                                      \
-        (void)worker;                                                                                                  \
+        cria_worker_barrier(worker); /* all at once */                                                                 \
         for (int i = 0; i < 10; i++) acc[i] = zero;                                                                    \
         for (int n = 0; n < LOOPS; n++) {                                                                              \
             _Pragma("clang loop unroll(full)") for (int i = 0; i < 10; i++) {                                          \
@@ -70,7 +70,7 @@ static void run_stack(cria_worker *worker, void *context) {
             cria_linear_args args = s->args;
             args.weight = &s->layers[i];
             s->kernels->linear(&args, worker);
-            cria_worker_barrier(worker);
+            cria_worker_next(worker);
         }
     }
 }

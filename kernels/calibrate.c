@@ -28,7 +28,8 @@ typedef struct {
 #define PEAK_LOOP(name, features, vector, zero, step)                                                                  \
     __attribute__((target(features))) static void name(cria_worker *worker, void *context) {                           \
         vector acc[CHAINS], one = zero;                                                                                \
-        (void)worker, (void)context;                                                                                   \
+        (void)context;                                                                                                 \
+        cria_worker_barrier(worker); /* all at once */                                                                 \
         for (int i = 0; i < CHAINS; i++) acc[i] = zero;                                                                \
         for (int n = 0; n < LOOPS; n++) {                                                                              \
             _Pragma("GCC unroll 10") for (int i = 0; i < CHAINS; i++) {                                                \

@@ -2,10 +2,9 @@
  * cpu/avx2, cpu/avx512, cpu/avx512vnni, cpu/avx512bf16, cpu/amx, later cuda. Chosen at run time by CPUID.
  *
  * Every function is called by all workers of a pool at once with the same arguments; it divides its work by
- * cria_worker_take and returns without a barrier: the caller (the executor) puts the barrier between two calls. A
- * result never depends on the number of workers nor on which worker computed it, and a row never depends on its
- * neighbours: bit for bit. Nothing is allocated. Pointers do not alias unless it is said. All strides are in elements
- * of the row's type. */
+ * cria_worker_take and nothing else, and returns inside the section: the caller (the executor) ends it. A result never
+ * depends on the number of workers nor on which worker computed it, and a row never depends on its neighbours: bit for
+ * bit. Nothing is allocated. Pointers do not alias unless it is said. All strides are in elements of the row's type. */
 #ifndef CRIA_KERNELS_KERNELS_H
 #define CRIA_KERNELS_KERNELS_H
 

@@ -1,4 +1,4 @@
-/* The executor of one rank: all workers walk the program together, a barrier after every kernel call. */
+/* The executor of one rank: all workers walk the program together, a section of the pool for every kernel call. */
 #include "parallel/execute/executor.h"
 
 #include "base/clock.h"
@@ -279,20 +279,69 @@ static void call(const cria_step *s, const cria_instruction *ins, cria_worker *w
     }
 }
 
+/* So little that sharing it would cost more than doing it: such instructions in a row are one worker's. */
+static bool is_small(const cria_step *s, const cria_instruction *ins) {
+    enum { FEW_ELEMENTS = 16384 };
+    if (ins->what != CRIA_DO_KERNEL) return false;
+    int64_t tokens = ins->phase == CRIA_PHASE_HEAD ? s->rows : s->batch->tokens, width = ins->width;
+    switch (ins->kernel) {
+    case CRIA_KERNEL_norm:
+    case CRIA_KERNEL_prepare:
+    case CRIA_KERNEL_glu:
+    case CRIA_KERNEL_gather:
+        break;
+    case CRIA_KERNEL_rope:
+        width *= ins->heads;
+        break;
+    case CRIA_KERNEL_kv_store: {
+        const cria_kv_layer *layer = &s->executor->kv_layers[ins->operand[0].index];
+        width = 2 * layer->kv_heads * layer->head_dim;
+        break;
+    }
+    default:
+        return false;
+    }
+    return width > 0 && tokens <= FEW_ELEMENTS / width;
+}
+
+/* The small instructions from `first` on as one section; returns the first that is not one of them. */
+static int run_small(const cria_step *s, int first, cria_phase phase, cria_worker *worker) {
+    cria_executor *e = s->executor;
+    const cria_instruction *all = e->program->instructions;
+    int count = e->program->instruction_count, end = first;
+    while (end < count && all[end].phase == phase && is_small(s, &all[end])) end++;
+    int64_t begin, one;
+    if (end > first && cria_worker_take(worker, 1, 1, &begin, &one)) {
+        cria_worker alone = cria_worker_alone(worker);
+        for (int i = first; i < end; i++) {
+            uint64_t start = e->profiling ? cria_clock_ns() : 0;
+            call(s, &all[i], &alone);
+            cria_worker_next(&alone);
+            if (e->profiling) e->seconds[i] += cria_seconds_between(start, cria_clock_ns());
+        }
+    }
+    if (end > first) cria_worker_next(worker);
+    return end;
+}
+
 /* False once communication has failed: all workers see it after the same barrier. */
 static bool run_phase(const cria_step *s, cria_phase phase, cria_worker *worker) {
     cria_executor *e = s->executor;
     for (int i = 0; i < e->program->instruction_count; i++) {
+        i = run_small(s, i, phase, worker);
+        if (i == e->program->instruction_count) break;
         const cria_instruction *ins = &e->program->instructions[i];
         if (ins->phase != phase) continue;
         bool timed = e->profiling && worker->index == 0;
         uint64_t start = timed ? cria_clock_ns() : 0;
         if (ins->what == CRIA_DO_SAMPLE && e->sink) show_logits(s, ins, worker);
-        if (ins->what == CRIA_DO_KERNEL)
+        if (ins->what == CRIA_DO_KERNEL) {
             call(s, ins, worker);
-        else
+            cria_worker_next(worker);
+        } else {
             cria_exchange(s, ins, worker);
-        cria_worker_barrier(worker);
+            cria_worker_barrier(worker);
+        }
         if (timed) e->seconds[i] += cria_seconds_between(start, cria_clock_ns());
         if (ins->what != CRIA_DO_KERNEL && e->error.status != CRIA_OK) return false;
     }

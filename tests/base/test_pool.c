@@ -3,6 +3,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -75,6 +76,7 @@ static void every_item_of_every_section_is_done_once_and_seen_by_all(void **stat
 
 static void count_one(cria_worker *worker, void *context) {
     ((int64_t *)context)[worker->index * 16]++;
+    cria_worker_barrier(worker); /* or some would come too late */
 }
 
 static void short_jobs_run_on_every_worker_each_time(void **state) {
@@ -143,6 +145,60 @@ static void workers_that_fell_asleep_at_a_barrier_are_woken(void **state) {
     }
 }
 
+typedef struct {
+    int64_t done[SECTIONS]; /* by one item of each section after the other */
+    atomic_int stuck, taken;
+} chain_job;
+
+/* Section s adds one item's worth to what section s - 1 left. Worker 1 never takes anything and sleeps. */
+static void run_chain(cria_worker *worker, void *context) {
+    chain_job *job = context;
+    if (worker->index == 1) {
+        usleep(50000);
+        atomic_fetch_add(&job->stuck, 1);
+    }
+    for (int s = 0; s < SECTIONS; s++) {
+        int64_t begin, end;
+        while (cria_worker_take(worker, 3, 1, &begin, &end)) {
+            atomic_fetch_add(&job->taken, 1);
+            if (begin == 1) job->done[s] = (s ? job->done[s - 1] : 0) + 1;
+        }
+        cria_worker_next(worker);
+        if (job->done[s] != s + 1) abort();
+        if (worker->index == 0 && s == SECTIONS - 1 && worker->count > 1 && job->stuck) abort();
+    }
+}
+
+static void sections_wait_for_those_that_work_in_them_only(void **state) {
+    (void)state;
+    for (int t = 0; t < THREAD_COUNTS; t++) {
+        cria_pool *pool = make_pool(thread_counts[t]);
+        for (int run = 0; run < 5; run++) {
+            chain_job job = {0};
+            cria_pool_run(pool, run_chain, &job);
+            assert_int_equal(job.taken, 3 * SECTIONS);
+            assert_int_equal(job.done[SECTIONS - 1], SECTIONS);
+        }
+        cria_pool_destroy(pool);
+    }
+}
+
+static void a_lone_worker_takes_everything_again_in_each_section(void **state) {
+    (void)state;
+    cria_worker shared = {.index = 3, .count = 8}, worker = cria_worker_alone(&shared);
+    assert_int_equal(worker.index, 3);
+    assert_int_equal(worker.count, 1);
+    for (int s = 0; s < 3; s++) {
+        int64_t begin, end, covered = 0;
+        while (cria_worker_take(&worker, 10, 4, &begin, &end)) covered += end - begin;
+        assert_int_equal(covered, 10);
+        if (s == 1)
+            cria_worker_barrier(&worker);
+        else
+            cria_worker_next(&worker);
+    }
+}
+
 /* What a subnormal operand and a subnormal result become here: both 0 with FTZ and DAZ. */
 static double subnormal_sum(void) {
     volatile double smallest_normal = 0x1p-1022, subnormal = 0x1p-1060;
@@ -151,6 +207,7 @@ static double subnormal_sum(void) {
 
 static void store_subnormal_sum(cria_worker *worker, void *context) {
     ((double *)context)[worker->index] = subnormal_sum();
+    cria_worker_barrier(worker);
 }
 
 static void denormals_are_flushed_inside_jobs_only(void **state) {
@@ -227,6 +284,8 @@ int main(void) {
         cmocka_unit_test(short_jobs_run_on_every_worker_each_time),
         cmocka_unit_test(chunks_cover_exactly_the_total),
         cmocka_unit_test(workers_that_fell_asleep_at_a_barrier_are_woken),
+        cmocka_unit_test(sections_wait_for_those_that_work_in_them_only),
+        cmocka_unit_test(a_lone_worker_takes_everything_again_in_each_section),
         cmocka_unit_test(denormals_are_flushed_inside_jobs_only),
         cmocka_unit_test(waiting_workers_use_no_processor),
         cmocka_unit_test(pools_are_independent),

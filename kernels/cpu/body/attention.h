@@ -213,7 +213,7 @@ static void attend_spread(const cria_attention_args *args, cria_worker *worker, 
         int64_t segment = begin % segments;
         if (segment < segments_of(&item)) attend_segment(args, &item, segment, &scratch, slot_of(args, begin));
     }
-    cria_worker_barrier(worker);
+    cria_worker_next(worker);
     cursor = (attention_cursor){0};
     while (cria_worker_take(worker, items, 1, &begin, &end)) {
         attention_item item = find_item(args, &cursor, begin);
