@@ -199,7 +199,7 @@ void cria_stages_result_deinit(cria_stages_result *result) {
 
 cria_status cria_stages_by_hand(const cria_graph *graph, const cria_cluster *cluster,
                                 const cria_stages_options *options, const cria_hand_stage *stages, int count,
-                                bool recompute, cria_plan_summary *out, cria_error *err) {
+                                unsigned flags, cria_plan_summary *out, cria_error *err) {
     *out = (cria_plan_summary){.name = "by hand"};
     CRIA_TRY(check(graph, options, err));
     if (options->objective != CRIA_OBJECTIVE_TRAIN || options->micro_batch < 1 ||
@@ -217,7 +217,8 @@ cria_status cria_stages_by_hand(const cria_graph *graph, const cria_cluster *clu
         cria_setting_open(graph, &lineup, &plain, options->micro_batch,
                           (int)(options->global_batch / options->micro_batch), 1, 1 << 20, &setting, err);
     if (status == CRIA_OK) {
-        setting.build.task.force_recompute = recompute ? 1 : -1;
+        setting.build.task.force_recompute = flags & CRIA_HAND_RECOMPUTE ? 1 : -1;
+        setting.build.task.plain = flags & CRIA_HAND_PLAIN;
         if (cria_build_by_hand(&setting.build, stages, count, &candidate, out->why, sizeof out->why))
             cria_candidate_price(setting.build.book, &setting.build.task, &candidate, out, NULL);
         cria_candidate_deinit(&candidate);

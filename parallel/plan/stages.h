@@ -61,10 +61,13 @@ cria_status cria_stages_plan(const cria_graph *graph, const cria_cluster *cluste
                              cria_stages_result *out, cria_error *err);
 void cria_stages_result_deinit(cria_stages_result *result);
 
-/* The cost of a plan made by hand under the same model. The micro-batch must be given. recompute: everywhere but in the
- * first and last operators, as published; else as is best. */
+/* What plans by hand may not choose. RECOMPUTE: activations are computed again everywhere but in the first and last
+ * operators, as published; PLAIN: no ZeRO. */
+enum { CRIA_HAND_FREE = 0, CRIA_HAND_RECOMPUTE = 1, CRIA_HAND_PLAIN = 2 };
+/* The cost of a plan made by hand under the same model; options->micro_batch must be given. A plan that cannot be is
+ * CRIA_OK with out->feasible false. */
 cria_status cria_stages_by_hand(const cria_graph *graph, const cria_cluster *cluster,
                                 const cria_stages_options *options, const cria_hand_stage *stages, int count,
-                                bool recompute, cria_plan_summary *out, cria_error *err);
+                                unsigned flags, cria_plan_summary *out, cria_error *err);
 
 #endif

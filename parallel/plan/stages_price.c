@@ -49,6 +49,7 @@ void cria_objective_repeat(const cria_stages_options *o, double repeat[CRIA_PHAS
 
 bool cria_mode_allowed(const cria_price_task *task, const cria_stage_mode *mode) {
     if (task->options->objective != CRIA_OBJECTIVE_TRAIN) return mode->zero == 0 && !mode->recompute;
+    if (task->plain && mode->zero) return false;
     return task->force_recompute < 0 || mode->recompute == (task->force_recompute > 0);
 }
 

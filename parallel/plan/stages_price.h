@@ -34,6 +34,7 @@ typedef struct {
     int replicas;
     double batch;        /* serving: requests of one replica */
     int force_recompute; /* -1: as is best */
+    bool plain;          /* no ZeRO */
 } cria_price_task;
 
 /* Seconds of one micro-batch without transfers; what is done once in a step goes to *once. */

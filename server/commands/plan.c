@@ -6,6 +6,7 @@
 #include "parallel/nets/network.h"
 #include "parallel/plan/plan_table.h"
 #include "server/commands/commands.h"
+#include "server/commands/plan_published.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -211,10 +212,11 @@ cria_status cria_command_plan(const cria_command *command, cria_error *err) {
     if (o->net && o->mesh) return cria_command_plan_net(command, err);
     if (o->check) return check_plan(command, err);
     cria_cluster *cluster;
-    CRIA_TRY(open_cluster(o->cluster, &cluster, err));
+    CRIA_TRY(open_cluster(o->published && !o->cluster ? "p3.16xlarge" : o->cluster, &cluster, err));
     plan_model model = {0};
-    cria_status status = open_model(command, &model, err);
-    if (status == CRIA_OK) status = plan_model_on(command, &model, cluster, err);
+    cria_status status =
+        o->published ? cria_plan_published(cluster, o->json, !o->json, err) : open_model(command, &model, err);
+    if (status == CRIA_OK && !o->published) status = plan_model_on(command, &model, cluster, err);
     close_model(&model);
     cria_cluster_destroy(cluster);
     return status;
