@@ -4,10 +4,12 @@
 #include "models/family.h"
 #include "models/weights/weights.h"
 #include "parallel/nets/network.h"
+#include "parallel/plan/plan_svg.h"
 #include "parallel/plan/plan_table.h"
 #include "server/commands/commands.h"
 #include "server/commands/plan_published.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -186,6 +188,15 @@ static cria_status check_plan(const cria_command *command, cria_error *err) {
     return status;
 }
 
+static cria_status write_file(const char *path, const cria_text *text, cria_error *err) {
+    if (text->failed) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for the picture");
+    FILE *file = fopen(path, "w");
+    if (!file) return cria_fail(err, CRIA_ERR_IO, "%s: %s", path, strerror(errno));
+    bool good = fwrite(text->data, 1, text->length, file) == text->length;
+    good = fclose(file) == 0 && good;
+    return good ? CRIA_OK : cria_fail(err, CRIA_ERR_IO, "%s: %s", path, strerror(errno));
+}
+
 static cria_status plan_model_on(const cria_command *command, plan_model *m, const cria_cluster *cluster,
                                  cria_error *err) {
     const cria_main_options *o = command->options;
@@ -202,6 +213,11 @@ static cria_status plan_model_on(const cria_command *command, plan_model *m, con
     cria_status status = text.failed ? cria_fail(err, CRIA_ERR_MEMORY, "no memory for the output") : CRIA_OK;
     if (status == CRIA_OK) fwrite(text.data, 1, text.length, stdout);
     if (status == CRIA_OK && o->out) status = cria_plan_write(o->out, result.plan, result.graph, &result.notes, err);
+    if (status == CRIA_OK && o->svg) {
+        cria_text_clear(&text);
+        cria_plan_svg(&result, cluster, &text);
+        status = write_file(o->svg, &text, err);
+    }
     cria_text_deinit(&text);
     cria_stages_result_deinit(&result);
     return status;
