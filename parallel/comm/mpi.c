@@ -36,6 +36,7 @@ typedef struct {
     MPI_Win window;
     int *ranks;   /* of the world */
     world *owned; /* NULL for what was split from it */
+    cria_health *health;
 } windowed;
 
 static cria_status check(int code, const char *what, cria_error *err) {
@@ -74,12 +75,12 @@ static void free_world(world *w) {
 
 static void release(void *owner) {
     windowed *o = owner;
-    bool failed = o->owned && o->owned->health && cria_health_failed(o->owned->health);
-    /* Freeing a window is collective; a poisoned world is past that. */
+    bool failed = o->health && cria_health_failed(o->health);
+    /* Freeing windows and communicators is collective; a poisoned world is past that. */
     if (!failed && o->window != MPI_WIN_NULL) MPI_Win_free(&o->window);
     if (o->owned)
         free_world(o->owned);
-    else if (o->comm != MPI_COMM_NULL)
+    else if (!failed && o->comm != MPI_COMM_NULL)
         MPI_Comm_free(&o->comm);
     free(o->ranks);
     free(o);
@@ -121,7 +122,7 @@ static cria_status make(MPI_Comm comm, const int *parent_world, MPI_Comm parent,
     MPI_Group_free(&theirs);
     free(index);
     for (int r = 0; r < size && parent_world; r++) ranks[r] = parent_world[ranks[r]];
-    *o = (windowed){.comm = comm, .window = MPI_WIN_NULL, .ranks = ranks, .owned = owned};
+    *o = (windowed){.comm = comm, .window = MPI_WIN_NULL, .ranks = ranks, .owned = owned, .health = health};
     if (!one_host) return cria_message_create(comm, ranks, options, health, split, release, o, out, err);
     void *memory;
     cria_status status = share(comm, cria_shared_bytes(size), &o->window, &memory, err);

@@ -32,11 +32,11 @@ bool cria_ranks_started(void) {
 /* The number of ranks that a plan file is for. */
 static cria_status ranks_of_plan(const char *path, int *out, cria_error *err) {
     cria_json *json;
-    cria_plan_notes notes = {0};
+    int64_t ranks = 0;
     CRIA_TRY(cria_json_parse_file(path, (size_t)256 << 20, &json, err));
-    cria_status status = cria_plan_check_json(cria_json_root(json), &notes, err);
-    *out = notes.ranks;
-    cria_plan_notes_deinit(&notes);
+    cria_status status = cria_plan_check_json(cria_json_root(json), NULL, err);
+    if (status == CRIA_OK) cria_json_int(cria_json_get(cria_json_root(json), "ranks"), &ranks);
+    *out = (int)ranks;
     cria_json_destroy(json);
     return status;
 }
@@ -63,8 +63,8 @@ cria_status cria_ranks_wanted(const cria_main_options *o, int *out, cria_error *
     return CRIA_OK;
 }
 
-/* mpirun's command line, then ours. Recovery: the loss of one rank does not end the others before they have told their
- * clients. */
+/* mpirun's command line, then ours. When one rank is lost, mpirun ends the others with SIGTERM and leaves them some
+ * seconds, in which the first rank tells its clients. */
 static int fill_arguments(const cria_command *command, int ranks, char *text, size_t size, char **out) {
     const cria_main_options *o = command->options;
     int n = 0;
@@ -78,7 +78,6 @@ static int fill_arguments(const cria_command *command, int ranks, char *text, si
                      "--oversubscribe",
                      "--bind-to",
                      "none",
-                     "--enable-recovery",
                      "-mca",
                      "mpi_yield_when_idle",
                      "1",
@@ -115,8 +114,9 @@ static pid_t start(const cria_command *command, int ranks, const char *self) {
     _exit(127);
 }
 
-/* Waits for the ranks' end; SIGINT and SIGTERM are handed on as SIGUSR1, which mpirun forwards to every rank. */
-static int wait_for(pid_t child, int signals, double drain_seconds, bool *stopped) {
+/* Waits for the ranks' end. A server is asked to drain: SIGINT and SIGTERM are handed on as SIGUSR1, which mpirun
+ * forwards to every rank, and which all but the first ignore. */
+static int wait_for(pid_t child, int signals, bool serves, double drain_seconds, bool *stopped) {
     uint64_t asked = 0;
     for (;;) {
         int status;
@@ -126,7 +126,7 @@ static int wait_for(pid_t child, int signals, double drain_seconds, bool *stoppe
         if (poll(&poll_fd, 1, 50) > 0) {
             struct signalfd_siginfo info;
             if (read(signals, &info, sizeof info) == (ssize_t)sizeof info && info.ssi_signo != SIGCHLD) {
-                kill(child, SIGUSR1);
+                kill(child, serves ? SIGUSR1 : SIGTERM);
                 if (!asked) asked = cria_clock_ns();
                 *stopped = true;
             }
@@ -156,7 +156,8 @@ cria_status cria_ranks_launch(const cria_command *command, cria_error *err) {
         uint64_t began = cria_clock_ns();
         pid_t child = start(command, ranks, self);
         if (child < 0) return cria_fail(err, CRIA_ERR_MEMORY, "fork: %s", strerror(errno));
-        int code = wait_for(child, signals, (double)command->options->drain_seconds, &stopped);
+        int code = wait_for(child, signals, strcmp(command->name, "serve") == 0,
+                            (double)command->options->drain_seconds, &stopped);
         quick = cria_seconds_between(began, cria_clock_ns()) < 5 ? quick + 1 : 0;
         /* Wrong arguments do not become right by trying again, nor does what fails at once. */
         if (!command->options->restart_ranks || stopped || code == 0 || code == 2 || code == 127 || quick > 2)
@@ -182,7 +183,17 @@ cria_status cria_ranks_join(const cria_command *command, cria_ranks_joined *out,
     if (!cria_ranks_started()) return CRIA_OK;
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* no rank outlives its launcher */
     cria_comm_options options = {.deadline_seconds = 3600, .spin = true};
-    CRIA_TRY(cria_comm_create_mpi(&options, &out->comm, err));
+    /* MPI's threads must not take the signals that are the main thread's. */
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    cria_status status = cria_comm_create_mpi(&options, &out->comm, err);
+    sigdelset(&set, SIGUSR1);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    CRIA_TRY(status);
     out->rank = cria_comm_rank(out->comm);
     out->size = cria_comm_size(out->comm);
     out->share = 0;
@@ -201,8 +212,11 @@ cria_status cria_ranks_leave(cria_ranks_joined *joined, const cria_command *comm
     if (status != CRIA_OK) {
         int code = status == CRIA_ERR_ARGUMENT ? 2 : 1;
         /* The first rank speaks for all; where it is the one that is lost, the others do. */
-        if (joined->rank > 0) sleep(6 + (unsigned)joined->rank);
+        if (joined->rank > 0) usleep(3000000 + (unsigned)joined->rank * 100000u);
         fprintf(stderr, "cria %s: %s\n", command->name, err->message);
+        sigset_t none; /* from here on the launcher's SIGTERM is obeyed at once */
+        sigemptyset(&none);
+        pthread_sigmask(SIG_SETMASK, &none, NULL);
         cria_comm_end_world(code);
         exit(code);
     }
@@ -262,11 +276,7 @@ cria_status cria_ranks_print(const cria_ranks_joined *joined, const cria_runtime
 cria_status cria_ranks_follow(const cria_command *command, const cria_ranks_joined *joined, cria_error *err) {
     cria_runtime *runtime;
     cria_runtime_request request = {0};
-    sigset_t set; /* the first rank says when to stop */
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGUSR1);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
+
     cria_ranks_request(command, joined, &request);
     CRIA_TRY(cria_runtime_open(command->path, command->options, &request, command->log, &runtime, err));
     cria_status status = cria_ranks_print(joined, runtime, err);

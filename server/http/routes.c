@@ -9,7 +9,9 @@
 
 static void handle_health(cria_exchange *exchange) {
     cria_server *server = exchange->server;
-    if (server->draining) {
+    cria_engine_stats stats = {0};
+    if (server->api.model) cria_engine_stats_get(server->api.model->engine, &stats);
+    if (server->draining && !stats.failed) {
         cria_reply_fail(exchange, 503, "the server is shutting down");
         return;
     }
@@ -21,8 +23,6 @@ static void handle_health(cria_exchange *exchange) {
         cria_reply_fail(exchange, 503, "the model is still loading%s%s", progress[0] ? ": " : "", progress);
         return;
     }
-    cria_engine_stats stats;
-    cria_engine_stats_get(server->api.model->engine, &stats);
     if (stats.failed) {
         cria_reply_fail(exchange, 503, "the engine has failed: %s", stats.why);
     } else if (stats.seconds_since_step > server->config.stall_seconds) {

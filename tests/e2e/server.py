@@ -14,6 +14,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CRIA = pathlib.Path(os.environ.get("CRIA", ROOT / "build" / "cria"))
 FIXTURES = ROOT / "tests" / "fixtures"
+RANKS = os.environ.get("CRIA_RANKS")  # every server runs on so many ranks
 
 
 class Answer:
@@ -50,7 +51,7 @@ class Server:
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
             [CRIA, "serve", str(model), "--host", "127.0.0.1", "--port", str(self.port),
-             "--served-model-name", self.name, *map(str, options)], stdout=self.log, stderr=subprocess.STDOUT)
+             "--served-model-name", self.name, *(["-n", RANKS] if RANKS else []), *map(str, options)], stdout=self.log, stderr=subprocess.STDOUT)
         self.wait_until_ready()
 
     def output(self):

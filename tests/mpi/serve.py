@@ -1,0 +1,189 @@
+"""`cria serve` on several ranks under mpirun: the answers of one rank, and what happens when ranks die, stop or differ.
+Usage: serve.py FAULTS SEED. Only Python's own library."""
+import http.client
+import json
+import os
+import pathlib
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
+from server import CRIA, FIXTURES, Server  # noqa: E402
+
+MODEL = FIXTURES / "models" / "llama-bf16-text"
+DEADLINE = 5.0  # seconds from a fault until every open request has ended
+
+
+def rank_pids(server):
+    """{rank: process}, from the table that the server prints."""
+    rows = re.findall(r"^ *(\d+) +\d+ +\S+ +(\d+) +\d+ +[\d.]+ MB", server.output(), re.M)
+    return {int(rank): int(pid) for rank, pid in rows}
+
+
+def is_alive(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def request(server, stream, ended, failures, lost_front):
+    """One request that goes on until it is done or told of an error."""
+    body = {"model": server.name, "prompt": "hello", "max_tokens": 480, "ignore_eos": True, "stream": stream}
+    try:
+        answer = server.request("POST", "/v1/completions", body, timeout=40)
+        text = answer.text
+        whole = '"finish_reason":"length"' in text
+        told = '"error"' in text
+        if not (whole or told):
+            failures.append(f"neither complete nor an error: {answer.status} {text[-200:]}")
+    except (OSError, http.client.HTTPException) as error:
+        if not lost_front:
+            failures.append(f"cut off: {error!r}")
+    ended.append(time.monotonic())
+
+
+def check_fault(ranks, victim, kind, delay):
+    """Under load one rank is killed, stopped or crashes."""
+    server = Server(MODEL, "-n", ranks, "--quiet")
+    pids = rank_pids(server)
+    assert len(pids) == ranks, server.output()
+    ended, failures = [], []
+    clients = [threading.Thread(target=request, args=(server, i % 3 > 0, ended, failures, victim == 0))
+               for i in range(6)]
+    for client in clients:
+        client.start()
+    time.sleep(delay)
+    fault = time.monotonic()
+    os.kill(pids[victim], kind)
+    named = victim == 0
+    while server.process.poll() is None and time.monotonic() < fault + 20:
+        try:
+            health = server.request("GET", "/health", timeout=3)
+            named = named or (health.status == 503 and f"rank {victim}: " in health.text)
+        except (OSError, http.client.HTTPException):
+            pass
+        time.sleep(0.05)
+    for client in clients:
+        client.join(30)
+    what = f"{ranks} ranks, rank {victim}, {signal.Signals(kind).name} after {delay:.2f} s"
+    late = max(ended, default=fault) - fault
+    assert len(ended) == len(clients), f"{what}: a request hangs"
+    assert not failures, f"{what}: {failures}\n{server.output()[-2000:]}"
+    if not (victim == 0 and kind == signal.SIGSTOP):
+        assert late < DEADLINE, f"{what}: a request ended {late:.1f} s after the fault"
+    assert named, f"{what}: /health did not name the rank\n{server.output()[-2000:]}"
+    assert server.process.poll() not in (None, 0), f"{what}: the exit code is {server.process.poll()}"
+    time.sleep(0.2)
+    left = [pid for pid in pids.values() if is_alive(pid)]
+    assert not left, f"{what}: processes are left: {left}"
+    return late, time.monotonic() - fault
+
+
+def check_answers():
+    """The same bytes as one rank's, log-probabilities to 1e-3; graceful end with code 0."""
+    body = {"prompt": "hello there", "max_tokens": 24, "logprobs": 3}
+    sampled = {"prompt": "abc", "max_tokens": 24, "temperature": 0.8, "top_p": 0.9, "top_k": 20, "seed": 5}
+    flat = {"prompt": "abc", "max_tokens": 24, "temperature": 3.0, "top_p": 0.97, "min_p": 0.001, "seed": 6,
+            "logit_bias": {"5": 3.0}, "frequency_penalty": 0.5}
+    with Server(MODEL, "--quiet", "--dtype", "f32") as one:
+        expected = [one.complete(**b)["choices"][0] for b in (body, sampled, flat)]
+    for options in (("-n", 2), ("--tensor-parallel-size", 3), ("-n", 4, "--pipeline-parallel-size", 2)):
+        with Server(MODEL, "--quiet", "--dtype", "f32", *options) as server:
+            for want, b in zip(expected, (body, sampled, flat)):
+                got = server.complete(**b)["choices"][0]
+                assert got["text"] == want["text"], (options, b, got["text"], want["text"])
+                if "logprobs" in b:
+                    pairs = zip(got["logprobs"]["token_logprobs"], want["logprobs"]["token_logprobs"])
+                    assert all(abs(a - c) < 1e-3 for a, c in pairs), (options, b)
+            stages = server.request("GET", "/plan").json["stages"]
+            assert len(stages) == (2 if "--pipeline-parallel-size" in options else 1), stages
+            assert server.stop() == 0, server.output()[-2000:]
+
+
+def check_refused(words, *arguments):
+    """An error before serving, that says `words`; a non-zero exit."""
+    done = subprocess.run([CRIA, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+    text = done.stdout.decode("utf-8", "replace")
+    assert done.returncode not in (0, None), text
+    for word in words:
+        assert word in text, f"{word!r} is missing in: {text}"
+
+
+def check_refusals():
+    mpirun = ["mpirun", "-q", "--oversubscribe", "--bind-to", "none"] + (["--allow-run-as-root"] if not os.geteuid() else [])
+    with tempfile.TemporaryDirectory() as folder:
+        other = pathlib.Path(folder) / "other"
+        shutil.copytree(MODEL, other)
+        weights = other / "model.safetensors"
+        data = bytearray(weights.read_bytes())
+        data[-20] ^= 1
+        weights.write_bytes(data)
+        serve = ["serve", "--quiet", "--port", "0"]
+        done = subprocess.run([*mpirun, "-n", "1", CRIA, *serve, MODEL, ":", "-n", "1", CRIA, *serve, other],
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+        text = done.stdout.decode()
+        assert done.returncode != 0 and "rank 0 and rank 1 have different weights" in text, text
+        done = subprocess.run([*mpirun, "-n", "1", CRIA, *serve, MODEL, ":", "-n", "1", CRIA, *serve,
+                               pathlib.Path(folder) / "nowhere"],
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+        text = done.stdout.decode()
+        assert done.returncode != 0 and "rank 1: " in text and "nowhere" in text, text
+        plan = pathlib.Path(folder) / "plan.json"
+        with Server(MODEL, "-n", 2, "--quiet") as server:
+            plan.write_text(server.request("GET", "/plan").text)
+        done = subprocess.run([*mpirun, "-n", "3", CRIA, *serve, MODEL, "--plan", plan],
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+        text = done.stdout.decode()
+        assert done.returncode != 0 and "3" in text and "for 2" in text, text
+        with Server(MODEL, "--plan", plan, "--quiet") as server:  # as many ranks as the plan says
+            assert len(rank_pids(server)) == 2
+        plan.write_text(plan.read_text().replace('"stages"', '"stage"'))
+        check_refused(["stages"], *serve, MODEL, "--plan", plan)
+    check_refused(["ranks", "5"], *serve, MODEL, "-n", 5, "--tensor-parallel-size", 2)
+
+
+def check_restart():
+    """--restart-ranks: serves again within 10 s."""
+    with Server(MODEL, "-n", 2, "--quiet", "--restart-ranks") as server:
+        first = rank_pids(server)
+        time.sleep(5)  # ranks that fail at once are not started for ever
+        os.kill(first[1], signal.SIGKILL)
+        fault = time.monotonic()
+        time.sleep(1)
+        while time.monotonic() < fault + 15:
+            try:
+                if server.request("GET", "/health", timeout=2).status == 200:
+                    break
+            except (OSError, http.client.HTTPException):
+                pass
+            time.sleep(0.05)
+        took = time.monotonic() - fault
+        assert took < 10, f"served again after {took:.1f} s\n{server.output()[-2000:]}"
+        assert server.complete("hello")["choices"][0]["finish_reason"]
+        return took
+
+
+def main():
+    faults, dice = int(sys.argv[1]), random.Random(int(sys.argv[2]))
+    check_answers()
+    check_refusals()
+    print(f"ranks served again {check_restart():.1f} s after one was killed")
+    for _ in range(faults):
+        ranks = dice.choice((2, 3, 4))
+        victim = dice.choice([0] + list(range(1, ranks)) * 3)
+        kind = dice.choice((signal.SIGKILL, signal.SIGSTOP, signal.SIGABRT, signal.SIGSEGV))
+        late, ended = check_fault(ranks, victim, kind, dice.random() * 0.4)
+        print(f"{ranks} ranks, {kind.name} of rank {victim}: last request ended after {late:.2f} s, all processes after {ended:.1f} s",
+              flush=True)
+
+
+if __name__ == "__main__":
+    main()
