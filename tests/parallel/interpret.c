@@ -401,6 +401,10 @@ static void run_conv(const job *j) {
     const cria_dim *xd = j->tensor[x]->dim, *kd = j->tensor[kernel]->dim, *yd = j->tensor[y]->dim;
     interpret_range n = j->range[index_of(j, x, 0)], in = j->range[index_of(j, x, 3)],
                     out = j->range[index_of(j, kernel, 0)];
+    /* A window with a stride may pass over places of the image. */
+    int64_t places = xd[1].extent * xd[2].extent;
+    for (int64_t at = n.begin * places; x == OUT && at < n.end * places; at++)
+        for (int64_t i = in.begin; i < in.end; i++) j->out[at * xd[3].extent + i] = 0;
     for (int pass = 0; pass < 2; pass++) /* zeros first, then sums */
         for (int64_t b = n.begin; b < n.end; b++)
             for (int64_t p = 0; p < yd[1].extent * yd[2].extent; p++)
