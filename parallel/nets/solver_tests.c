@@ -51,7 +51,7 @@ const cria_network_info cria_network_attention = {
             [SEQUENCE] = {"seq", 128, 1, 1 << 20, "tokens of a sequence"},
             [HIDDEN] = {"hidden", 512, 1, 1 << 20, "width"},
             [HEADS] = {"heads", 16, 1, 1 << 16, "heads; they divide hidden"},
-            [ATTENTION_WHOLE] = {"whole", 1, 0, 1, "every device gets the whole output; 0: a tanh follows"}},
+            [ATTENTION_WHOLE] = {"whole", 0, 0, 1, "every device gets the whole output; 0: a tanh follows"}},
     .build = build_attention,
 };
 

@@ -197,6 +197,14 @@ static double conversion(const builder *b, int t, cria_sharding from, cria_shard
                                 b->problem->options->strategies.reduce_scatter);
 }
 
+/* Partial sums summed, and nothing else changed. */
+static bool only_summed(cria_sharding from, cria_sharding to) {
+    for (int axis = 0; axis < CRIA_MESH_AXES; axis++)
+        if (from.dim[axis] != to.dim[axis] && !(from.dim[axis] == CRIA_PARTIAL && to.dim[axis] == CRIA_REPLICATED))
+            return false;
+    return true;
+}
+
 /* Bringing a result into the sharding in which it must be left. */
 static double leaving_cost(const builder *b, int t, cria_sharding held) {
     const cria_intra_problem *p = b->problem;
@@ -205,6 +213,7 @@ static double leaving_cost(const builder *b, int t, cria_sharding held) {
     cria_sharding wanted = p->options->boundary[t];
     for (int axis = 0; axis < CRIA_MESH_AXES; axis++)
         if (wanted.dim[axis] == CRIA_ANY) wanted.dim[axis] = held.dim[axis];
+    if (p->options->strategies.follow && !only_summed(held, wanted)) return HUGE_VAL;
     return conversion(b, t, held, wanted);
 }
 
@@ -244,14 +253,6 @@ static double reading_cost(const builder *b, int i, int t, cria_sharding held, c
     if (!is_kept(cria_graph_tensor(p->graph, t)) || p->options->gather_parameters) return cost;
     bool first = use->first_reader == i;
     return (first ? cria_sharding_equal(held, wanted) : cost == 0) ? 0 : HUGE_VAL;
-}
-
-/* Partial sums summed, and nothing else changed. */
-static bool only_summed(cria_sharding from, cria_sharding to) {
-    for (int axis = 0; axis < CRIA_MESH_AXES; axis++)
-        if (from.dim[axis] != to.dim[axis] && !(from.dim[axis] == CRIA_PARTIAL && to.dim[axis] == CRIA_REPLICATED))
-            return false;
-    return true;
 }
 
 static cria_status add_edge(builder *b, int a, int c, cria_intra_edge_kind kind, double **cost) {

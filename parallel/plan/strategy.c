@@ -189,7 +189,7 @@ int cria_strategies(const cria_graph *graph, const cria_op *op, const cria_mesh 
 }
 
 int cria_strategy_follows(const cria_graph *graph, const cria_op *op) {
-    if (op->kind == CRIA_OP_WHOLE || cria_op_multiplies(graph, op)) return -1;
+    if (cria_op_multiplies(graph, op)) return -1;
     int best = -1;
     for (int k = 0; k < CRIA_MAX_INPUTS; k++) {
         const cria_tensor *tensor = op->input[k] >= 0 ? cria_graph_tensor(graph, op->input[k]) : NULL;

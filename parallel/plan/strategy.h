@@ -18,9 +18,10 @@ typedef struct {
      * sum is an all-reduce of all that the operator computed, as Alpa counts. */
     bool reduce_scatter;
     bool sum_where_made; /* no operator hands partial sums on, as in Alpa */
-    /* Operators without work worth cutting take the operand that they follow as it lies, and none cuts its output
-     * further than it was computed, as in Alpa. Otherwise a slice may be taken anywhere, e.g. of a gradient that is to
-     * be summed, so that smaller parts are summed and the results gathered. */
+    /* Operators without work worth cutting take the operand that they follow as it lies, none cuts its output further
+     * than it was computed, and what must be whole must have been computed so, as in Alpa. Otherwise a slice may be
+     * taken anywhere, e.g. of a gradient that is to be summed, so that smaller parts are summed and the results
+     * gathered. */
     bool follow;
     bool data_parallel_only;
     int64_t symbolic; /* the value of symbolic dims */

@@ -128,7 +128,9 @@ static void run_step(machine *m, const cria_tensor *tensor, const cria_reshard_s
     spread next = make_spread(m, tensor);
     bool sums = step->kind == CRIA_RESHARD_ALL_REDUCE || step->kind == CRIA_RESHARD_REDUCE_SCATTER;
     int n = m->mesh.size[step->axis];
-    double most = 0, least = HUGE_VAL;
+    double most = 0;
+    bool even = true;
+    box first_from = part_of(m, tensor, before, 0), first_to = part_of(m, tensor, after, 0);
     for (int k = 0; k < m->devices; k++) {
         box to = part_of(m, tensor, after, k), own = part_of(m, tensor, before, k);
         for (int64_t e = 0; e < interpret_elements(tensor); e++) {
@@ -150,16 +152,17 @@ static void run_step(machine *m, const cria_tensor *tensor, const cria_reshard_s
         }
         double counted = counted_elements(m, tensor, step, before, after, k) * m->element;
         most = fmax(most, counted);
-        least = fmin(least, counted);
+        even = even && volume(tensor, &own) == volume(tensor, &first_from) &&
+               volume(tensor, &to) == volume(tensor, &first_to);
     }
     double planned = planned_bytes(step, n);
-    if (least == most && fabs(most - planned) > 1e-9 * (1 + planned))
+    if (even && fabs(most - planned) > 1e-9 * (1 + planned))
         fail_msg("%s: step %d along axis %d moves %g bytes, planned %g", tensor->name, step->kind, step->axis, most,
                  planned);
     if (most > planned * (1 + 1e-9))
         fail_msg("%s: step %d along axis %d moves %g bytes, more than planned %g", tensor->name, step->kind, step->axis,
                  most, planned);
-    m->even = m->even && least == most;
+    m->even = m->even && even;
     m->counted += most;
     m->planned += planned;
     drop_spread(m, s);
@@ -246,8 +249,8 @@ static void compare(const machine *m, int t, cria_sharding held, const spread *s
                     sum += s->at[other][e];
                 }
             if (!(fabs(sum - right[e]) <= 1e-9 * (1 + fabs(right[e]))))
-                fail_msg("%s, device %d, element %lld: %.12g, right is %.12g", tensor->name, k, (long long)e, sum,
-                         right[e]);
+                fail_msg("%s (held %d %d), device %d, element %lld: %.12g, right is %.12g", tensor->name, held.dim[0],
+                         held.dim[1], k, (long long)e, sum, right[e]);
         }
     }
 }
@@ -306,10 +309,14 @@ typedef struct {
     int moved, even, uneven;
 } tally;
 
+/* A limit that cannot be kept, or not found to be kept in time, is left out. */
 static void solve_and_play(const cria_graph *g, cria_mesh mesh, cria_intra_options o, tally *count) {
     cria_error err = {0};
     cria_intra_result plan;
-    if (cria_intra_solve(g, 0, cria_graph_ops(g), &mesh, &o, &plan, &err) != CRIA_OK) fail_msg("%s", err.message);
+    cria_status status = cria_intra_solve(g, 0, cria_graph_ops(g), &mesh, &o, &plan, &err);
+    if (status == CRIA_ERR_INFEASIBLE && o.memory_limit >= 0) return;
+    if (status != CRIA_OK) fail_msg("%s on %d x %d: %s", cria_graph_name(g), mesh.size[0], mesh.size[1], err.message);
+    if (o.memory_limit >= 0) assert_true(plan.peak_bytes <= o.memory_limit);
     count->moved += plan.objective > 0;
     if (play(g, &mesh, &o, &plan))
         count->even++;
@@ -343,12 +350,6 @@ static void play_net(const char *spec, tally *count) {
                 o.seconds = 0.2;
                 cria_intra_result_deinit(&plan);
             }
-            if (kind == 3) {
-                cria_intra_result plan;
-                if (cria_intra_solve(g, 0, cria_graph_ops(g), &mesh, &o, &plan, &err) != CRIA_OK) continue;
-                assert_true(plan.peak_bytes <= o.memory_limit);
-                cria_intra_result_deinit(&plan);
-            }
             solve_and_play(g, mesh, o, count);
         }
     cria_graph_destroy(g);
@@ -370,10 +371,22 @@ static void uneven_parts_give_the_numbers_of_one_device_too(void **state) {
     assert_true(count.uneven > 25 && count.moved > 40);
 }
 
+static void plans_of_the_published_networks_give_the_numbers_of_one_device(void **state) {
+    (void)state;
+    tally count = {0};
+    play_net("attention:batch=4,seq=4,hidden=8,heads=4", &count);
+    play_net("gpt:layers=1,hidden=8,heads=4,seq=4,batch=4,vocab=12", &count);
+    play_net("gpt:layers=1,hidden=12,heads=3,seq=5,batch=5,vocab=11,tied=1,adam=0", &count);
+    play_net("moe:layers=2,hidden=8,heads=2,seq=4,batch=4,vocab=8,experts=4,group=8", &count);
+    play_net("wide-resnet:layers=14,image=8,channels=2,width=1,classes=6,batch=4,adam=0", &count);
+    assert_true(count.even > 40 && count.uneven > 20 && count.moved > 80);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plans_of_training_steps_give_the_numbers_of_one_device),
         cmocka_unit_test(uneven_parts_give_the_numbers_of_one_device_too),
+        cmocka_unit_test(plans_of_the_published_networks_give_the_numbers_of_one_device),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,195 @@
+/* Strategies by rule. */
+#include "parallel/plan/handmade.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *cria_hand_name(cria_hand hand) {
+    static const char *const names[CRIA_HAND_COUNT] = {"one device", "data parallel", "Megatron",
+                                                       "ZeRO-2",     "ZeRO-3",        "largest dim"};
+    return names[hand];
+}
+
+static bool is_batch(cria_dim_name name) {
+    return name == CRIA_DIM_BATCH || name == CRIA_DIM_TOKEN || name == CRIA_DIM_ROW;
+}
+
+typedef struct {
+    const cria_graph *graph;
+    const cria_mesh *mesh;
+    const cria_intra_options *options;
+    cria_sharding *held;  /* [tensors]: largest dim: where each lies so far */
+    unsigned char *inner; /* [names of dims]: Megatron */
+} rule;
+
+static bool may_cut(const rule *r, const cria_op_index *index, const bool cut[CRIA_MESH_AXES]) {
+    if (index->split == CRIA_SPLIT_NEVER) return false;
+    if (index->dim.extent == CRIA_SYMBOLIC && cria_graph_sequence(r->graph) == 0) return false;
+    return cria_dim_divides(r->graph, index->dim, r->mesh, cut, r->options->strategies.symbolic);
+}
+
+/* Cuts an index by the axes in `axes` (bits), by as many of them as it divides over. */
+static void cut(const rule *r, const cria_op_index *index, int which, unsigned axes, int8_t choice[CRIA_MESH_AXES]) {
+    for (unsigned tried = axes; tried; tried = (tried - 1) & axes) {
+        bool by[CRIA_MESH_AXES] = {tried & 1 && r->mesh->size[0] > 1, tried & 2 && r->mesh->size[1] > 1};
+        if (!may_cut(r, index, by)) continue;
+        for (int axis = 0; axis < CRIA_MESH_AXES; axis++)
+            if (by[axis]) choice[axis] = (int8_t)which;
+        return;
+    }
+}
+
+static int find_batch(const cria_op_index *index, int count) {
+    for (int i = 0; i < count; i++)
+        if (is_batch(index[i].dim.name) && index[i].split != CRIA_SPLIT_NEVER) return i;
+    return -1;
+}
+
+static int find_largest(const cria_op_index *index, int count) {
+    int best = -1;
+    for (int i = 0; i < count; i++)
+        if (index[i].split == CRIA_SPLIT_FREE && (best < 0 || index[i].dim.extent > index[best].dim.extent)) best = i;
+    return best;
+}
+
+/* Dims are inner where a product with a parameter makes them and another one sums them away again, so that the layers
+ * around never see them cut: heads, feed-forward and vocabulary where the graph calls them so, else every second width.
+ */
+enum { UNKNOWN, INNER, OUTER };
+
+static bool find_usual(const rule *r) {
+    static const cria_dim_name usual[] = {CRIA_DIM_HEAD, CRIA_DIM_KV_HEAD, CRIA_DIM_FFN, CRIA_DIM_VOCAB};
+    bool any = false;
+    for (int t = 0; t < cria_graph_tensors(r->graph); t++) {
+        const cria_tensor *tensor = cria_graph_tensor(r->graph, t);
+        for (int d = 0; d < tensor->dims; d++)
+            for (size_t u = 0; u < sizeof usual / sizeof *usual; u++)
+                if (tensor->dim[d].name == usual[u]) any = r->inner[usual[u]] = INNER;
+    }
+    return any;
+}
+
+static void find_inner(const rule *r) {
+    if (find_usual(r)) return;
+    for (int i = 0; i < cria_graph_ops(r->graph); i++) {
+        const cria_op *op = cria_graph_op(r->graph, i);
+        if (op->pass != CRIA_PASS_FORWARD || !cria_op_multiplies(r->graph, op)) continue;
+        cria_op_index index[CRIA_MAX_INDICES];
+        int count = cria_op_indices(r->graph, op, index), made = -1;
+        bool from_inner = false;
+        for (int k = 0; k < count; k++) {
+            cria_dim_name name = index[k].dim.name;
+            if (index[k].output >= 0) {
+                if (made < 0 && !is_batch(name) && index[k].input[1] >= 0) made = name;
+                continue;
+            }
+            from_inner = from_inner || r->inner[name] == INNER;
+            if (!r->inner[name]) r->inner[name] = OUTER;
+        }
+        if (made >= 0 && !r->inner[made]) r->inner[made] = from_inner ? OUTER : INNER;
+    }
+}
+
+static void megatron(const rule *r, const cria_op_index *index, int count, int8_t choice[CRIA_MESH_AXES]) {
+    bool grid = r->mesh->size[0] > 1 && r->mesh->size[1] > 1;
+    unsigned tensor_axes = grid ? 2 : 3;
+    int batch = find_batch(index, count);
+    if (grid && batch >= 0) cut(r, &index[batch], batch, 1, choice);
+    for (int i = 0; i < count; i++)
+        if (r->inner[index[i].dim.name] == INNER && index[i].split != CRIA_SPLIT_NEVER) {
+            cut(r, &index[i], i, tensor_axes, choice);
+            return;
+        }
+}
+
+static double way_cost(const rule *r, int t, cria_sharding from, cria_sharding to) {
+    cria_reshard_step steps[CRIA_MAX_BETWEEN_STEPS];
+    int count = cria_reshard_between_steps(r->graph, cria_graph_tensor(r->graph, t), from, to, r->mesh,
+                                           r->options->strategies.symbolic, r->options->strategies.element,
+                                           r->options->strategies.reduce_scatter, steps);
+    return count < 0 ? HUGE_VAL : cria_reshard_cost(r->mesh, steps, count);
+}
+
+static cria_sharding summed(cria_sharding raw) {
+    for (int axis = 0; axis < CRIA_MESH_AXES; axis++)
+        if (raw.dim[axis] == CRIA_PARTIAL) raw.dim[axis] = CRIA_REPLICATED;
+    return raw;
+}
+
+/* Parameters along their largest dim that divides, by both axes or one. */
+static void lay_largest(rule *r) {
+    for (int t = 0; t < cria_graph_tensors(r->graph); t++) {
+        const cria_tensor *tensor = cria_graph_tensor(r->graph, t);
+        r->held[t] = (cria_sharding){{CRIA_REPLICATED, CRIA_REPLICATED}};
+        if (tensor->kind != CRIA_TENSOR_PARAM && tensor->kind != CRIA_TENSOR_STATE) continue;
+        int best = 0;
+        for (int d = 1; d < tensor->dims; d++)
+            if (tensor->dim[d].extent > tensor->dim[best].extent) best = d;
+        cria_op_index index = {.split = CRIA_SPLIT_FREE};
+        if (tensor->dims) index.dim = tensor->dim[best];
+        if (tensor->dims) cut(r, &index, best, 3, r->held[t].dim);
+    }
+}
+
+/* The cheapest strategy to come by from where the inputs lie; of equals, the one that leaves each device least to do.
+ */
+static void follow_inputs(const rule *r, const cria_op *op, cria_strategy *out) {
+    cria_strategy list[CRIA_MAX_STRATEGIES];
+    int count = cria_strategies(r->graph, op, r->mesh, &r->options->strategies, list);
+    double best = HUGE_VAL, least = HUGE_VAL;
+    for (int s = 0; s < count; s++) {
+        double cost = cria_strategy_stats(r->graph, op, r->mesh, &r->options->strategies, &list[s]) +
+                      way_cost(r, op->output, list[s].raw, summed(list[s].raw));
+        for (int k = 0; k < CRIA_MAX_INPUTS; k++) {
+            if (op->input[k] < 0) continue;
+            bool value = cria_graph_tensor(r->graph, op->input[k])->kind == CRIA_TENSOR_VALUE;
+            double way = way_cost(r, op->input[k], r->held[op->input[k]], list[s].input[k]);
+            bool param = !value && cria_graph_tensor(r->graph, op->input[k])->kind != CRIA_TENSOR_INPUT;
+            cost += param && !cria_sharding_equal(r->held[op->input[k]], list[s].input[k]) ? HUGE_VAL : way;
+        }
+        double share = cria_strategy_share(r->graph, op, r->mesh, r->options->strategies.symbolic, &list[s]);
+        if (cost > best || (cost == best && share >= least)) continue;
+        best = cost;
+        least = share;
+        *out = list[s];
+    }
+    if (best < HUGE_VAL) r->held[op->output] = summed(out->raw);
+}
+
+static void data_parallel(const rule *r, const cria_op_index *index, int count, int8_t choice[CRIA_MESH_AXES]) {
+    int batch = find_batch(index, count);
+    if (batch >= 0) cut(r, &index[batch], batch, 3, choice);
+}
+
+static void choose(rule *r, cria_hand hand, const cria_op *op, cria_strategy *out) {
+    static const cria_sharding open = {{CRIA_ANY, CRIA_ANY}}, whole = {{CRIA_REPLICATED, CRIA_REPLICATED}};
+    cria_op_index index[CRIA_MAX_INDICES];
+    int count = cria_op_indices(r->graph, op, index);
+    int8_t choice[CRIA_MESH_AXES] = {CRIA_IDLE, CRIA_IDLE};
+    bool update = cria_op_alias(op) >= 0, zero = hand == CRIA_HAND_ZERO2 || hand == CRIA_HAND_ZERO3;
+    if (hand == CRIA_HAND_DATA_PARALLEL || (zero && !update)) data_parallel(r, index, count, choice);
+    if (hand == CRIA_HAND_MEGATRON) megatron(r, index, count, choice);
+    int largest = zero && update ? find_largest(index, count) : -1;
+    if (largest >= 0) cut(r, &index[largest], largest, 3, choice);
+    cria_strategy_derive(r->graph, op, r->mesh, choice, out);
+    if (hand == CRIA_HAND_LARGEST_DIM) follow_inputs(r, op, out);
+    bool parameter = update && cria_graph_tensor(r->graph, op->input[0])->kind == CRIA_TENSOR_PARAM;
+    out->output = open;
+    if (zero && parameter) out->output = hand == CRIA_HAND_ZERO2 ? whole : out->raw;
+}
+
+cria_status cria_handmade(cria_hand hand, const cria_graph *graph, int first_op, int end_op, const cria_mesh *mesh,
+                          const cria_intra_options *options, cria_strategy *strategies, cria_error *err) {
+    rule r = {.graph = graph, .mesh = mesh, .options = options};
+    r.held = calloc((size_t)cria_graph_tensors(graph) + 1, sizeof *r.held);
+    r.inner = calloc((size_t)cria_graph_dim_names(graph) + 1, sizeof *r.inner);
+    cria_status status = r.held && r.inner ? CRIA_OK : cria_fail(err, CRIA_ERR_MEMORY, "no memory for a plan by hand");
+    if (status == CRIA_OK && hand == CRIA_HAND_MEGATRON) find_inner(&r);
+    if (status == CRIA_OK && hand == CRIA_HAND_LARGEST_DIM) lay_largest(&r);
+    for (int i = first_op; i < end_op && status == CRIA_OK; i++)
+        choose(&r, hand, cria_graph_op(graph, i), &strategies[i - first_op]);
+    free(r.held);
+    free(r.inner);
+    return status;
+}
