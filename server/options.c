@@ -107,7 +107,7 @@ const cria_option cria_option_table[] = {
     {"calibrate", CRIA_OPTION_FLAG, AT(calibrate), NULL, 0, 0, NULL, NULL,
      "only what the machine gives: read bandwidth and peak multiply rates; needs no MODEL", BENCH},
     {"cluster", CRIA_OPTION_STRING, AT(cluster), NULL, 0, 0, NULL, "NAME",
-     "the devices: a cluster or profile file, a name from configs/clusters, or `this`; NAME:HOSTSxDEVICES changes "
+     "the devices: a cluster file or a name from configs/clusters; NAME:HOSTSxDEVICES changes "
      "their "
      "number",
      PLAN},
@@ -149,6 +149,8 @@ const cria_option cria_option_table[] = {
      "with --mesh: what tensors kept between operators may take on a device; -1 is no limit", PLAN},
     {"time", CRIA_OPTION_DOUBLE, AT(solve_seconds), "0", 0, 1e6, NULL, "SECONDS",
      "with --mesh: stop with the best so far; 0 goes on until proven optimal", PLAN},
+    {"graph-out", CRIA_OPTION_STRING, AT(graph_out), NULL, 0, 0, NULL, "FILE",
+     "with --mesh: write the net as a graph file, to change and to plan as --net graph:FILE", PLAN},
     {"out", CRIA_OPTION_STRING, AT(out), NULL, 0, 0, NULL, "FILE", "write the plan, or the profile, as JSON",
      PLAN | PROFILE},
     {"svg", CRIA_OPTION_STRING, AT(svg), NULL, 0, 0, NULL, "FILE", "draw the plan and its schedule", PLAN},

@@ -45,7 +45,7 @@ typedef struct {
     /* inspect */
     bool program;
     /* plan, profile */
-    const char *cluster, *objective, *net, *out, *svg, *check;
+    const char *cluster, *objective, *net, *out, *graph_out, *svg, *check;
     const char *optimizer, *plan_type;
     int64_t plan_batch, global_batch, sequence_length;
     bool published;

@@ -178,7 +178,7 @@ static cria_status read_types(cria_cluster *c, const cria_json_value *root, cria
     }
     int at = 0;
     for (int t = 0; t < c->types; t++) {
-        c->type[t].sample = c->sample + at;
+        if (c->sample) c->type[t].sample = c->sample + at;
         at += c->type[t].samples;
     }
     return CRIA_OK;

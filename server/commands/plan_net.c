@@ -2,6 +2,7 @@
 #include "server/commands/commands.h"
 
 #include "base/clock.h"
+#include "parallel/graph/graph_file.h"
 #include "parallel/nets/network.h"
 #include "parallel/plan/intra.h"
 
@@ -213,6 +214,13 @@ cria_status cria_command_plan_net(const cria_command *command, cria_error *err) 
     CRIA_TRY(cria_network_create(options->net, &graph, err));
     r.graph = graph;
     r.ops = cria_graph_ops(graph);
+    if (options->graph_out) {
+        cria_status written = cria_graph_write_file(graph, options->graph_out, err);
+        if (written != CRIA_OK) {
+            cria_graph_destroy(graph);
+            return written;
+        }
+    }
     r.boundary = malloc(((size_t)cria_graph_tensors(graph) + 1) * sizeof *r.boundary);
     cria_status status = r.boundary ? CRIA_OK : cria_fail(err, CRIA_ERR_MEMORY, "no memory to plan");
     if (status == CRIA_OK) cria_intra_whole_results(graph, &r.mesh, r.boundary);

@@ -27,6 +27,15 @@ def rank_pids(server):
     return {int(rank): int(pid) for rank, pid in rows}
 
 
+def wait_for_pids(server, ranks):
+    """The same once it is whole: mpirun hands the ranks' output on later than the server answers."""
+    deadline = time.monotonic() + 10
+    while len(pids := rank_pids(server)) < ranks and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(pids) == ranks, server.output()
+    return pids
+
+
 def is_alive(pid):
     try:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
@@ -53,8 +62,7 @@ def request(server, stream, ended, failures, lost_front):
 def check_fault(ranks, victim, kind, delay):
     """Under load one rank is killed, stopped or crashes."""
     server = Server(MODEL, "-n", ranks, "--quiet")
-    pids = rank_pids(server)
-    assert len(pids) == ranks, server.output()
+    pids = wait_for_pids(server, ranks)
     ended, failures = [], []
     clients = [threading.Thread(target=request, args=(server, i % 3 > 0, ended, failures, victim == 0))
                for i in range(6)]
