@@ -1,5 +1,5 @@
-/* Commands: what `cria serve`, `generate`, `bench`, `plan`, `profile`, `tokenize` and `inspect` do. Each runs on the main thread, prints
- * its result to standard output and returns CRIA_OK, or an error that main prints. */
+/* Commands: what `cria serve`, `generate`, `bench`, `plan`, `profile`, `tokenize` and `inspect` do. Each runs on the
+ * main thread, prints its result to standard output and returns CRIA_OK, or an error that main prints. */
 #ifndef CRIA_SERVER_COMMANDS_COMMANDS_H
 #define CRIA_SERVER_COMMANDS_COMMANDS_H
 
