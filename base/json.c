@@ -307,3 +307,9 @@ cria_status cria_json_get_string(const cria_json_value *object, const char *key,
     *out = text;
     return CRIA_OK;
 }
+
+cria_status cria_json_want(const cria_json_value *value, cria_json_type type, const char *key, cria_error *err) {
+    if (cria_json_type_of(value) == type) return CRIA_OK;
+    return cria_fail(err, CRIA_ERR_FORMAT, "\"%s\" must be %s, but is %s", key, cria_json_type_name(type),
+                     value ? cria_json_type_name(cria_json_type_of(value)) : "missing");
+}

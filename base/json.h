@@ -66,4 +66,7 @@ cria_status cria_json_get_bool(const cria_json_value *object, const char *key, b
 cria_status cria_json_get_string(const cria_json_value *object, const char *key, const char *fallback, const char **out,
                                  cria_error *err);
 
+/* CRIA_ERR_FORMAT unless the value under `key` (NULL: missing) has the type; the message names both. */
+cria_status cria_json_want(const cria_json_value *value, cria_json_type type, const char *key, cria_error *err);
+
 #endif

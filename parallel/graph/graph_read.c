@@ -9,16 +9,10 @@ enum { MAX_LAYERS = 100000, MAX_OPERATORS = 1 << 20, MAX_GROUP = 1 << 16, MAX_FR
 static const size_t MAX_FILE = (size_t)1 << 30;
 static const int64_t MAX_EXTENT = (int64_t)1 << 40;
 
-static cria_status want(const cria_json_value *value, cria_json_type type, const char *key, cria_error *err) {
-    if (cria_json_type_of(value) == type) return CRIA_OK;
-    return cria_fail(err, CRIA_ERR_FORMAT, "\"%s\" must be %s, but is %s", key, cria_json_type_name(type),
-                     value ? cria_json_type_name(cria_json_type_of(value)) : "missing");
-}
-
 static cria_status get(const cria_json_value *object, const char *key, cria_json_type type, const cria_json_value **out,
                        cria_error *err) {
     *out = cria_json_get(object, key);
-    return want(*out, type, key, err);
+    return cria_json_want(*out, type, key, err);
 }
 
 /* Refuses keys that nobody reads: a misspelt attribute would silently have its default. `known` ends with NULL. */
@@ -103,7 +97,7 @@ static cria_status read_tensor(cria_graph *graph, const cria_json_value *value, 
     int kind, param, dims;
     bool gradient;
     cria_dim dim[CRIA_MAX_DIMS];
-    CRIA_TRY(want(value, CRIA_JSON_OBJECT, "tensors", err));
+    CRIA_TRY(cria_json_want(value, CRIA_JSON_OBJECT, "tensors", err));
     CRIA_TRY(get_name(value, name, err));
     CRIA_TRY(check_new(graph, *name, err));
     CRIA_TRY(check_keys(value, keys, CRIA_OP_COUNT, err));
@@ -129,7 +123,7 @@ static cria_status read_tensor(cria_graph *graph, const cria_json_value *value, 
 static cria_status read_inputs(const cria_graph *graph, const cria_json_value *object, cria_op *op, cria_error *err) {
     const cria_op_info *info = cria_op_info_of(op->kind);
     const cria_json_value *list = cria_json_get(object, "inputs");
-    if (list) CRIA_TRY(want(list, CRIA_JSON_ARRAY, "inputs", err));
+    if (list) CRIA_TRY(cria_json_want(list, CRIA_JSON_ARRAY, "inputs", err));
     int count = (int)cria_json_size(list);
     if (count < info->min_inputs || count > info->max_inputs)
         return cria_fail(err, CRIA_ERR_FORMAT, "%s has %d inputs, not %d to %d", info->name, count, info->min_inputs,
@@ -150,7 +144,7 @@ static cria_status read_inputs(const cria_graph *graph, const cria_json_value *o
 
 /* The dims of the first input by name. */
 static cria_status read_over(cria_graph *graph, const cria_json_value *list, cria_op *op, cria_error *err) {
-    CRIA_TRY(want(list, CRIA_JSON_ARRAY, "over", err));
+    CRIA_TRY(cria_json_want(list, CRIA_JSON_ARRAY, "over", err));
     const cria_tensor x = *cria_graph_tensor(graph, op->input[0]);
     for (const cria_json_value *v = cria_json_first(list); v; v = cria_json_next(v)) {
         const char *text = text_of(v);
@@ -199,7 +193,7 @@ static cria_status read_op(cria_graph *graph, const cria_json_value *value, cons
     const char *kind;
     int64_t layer;
     int pass;
-    CRIA_TRY(want(value, CRIA_JSON_OBJECT, "operators", err));
+    CRIA_TRY(cria_json_want(value, CRIA_JSON_OBJECT, "operators", err));
     CRIA_TRY(get_name(value, name, err));
     CRIA_TRY(check_new(graph, *name, err));
     CRIA_TRY(cria_json_get_string(value, "kind", "", &kind, err));
@@ -243,11 +237,11 @@ static cria_status read_list(cria_graph *graph, const cria_json_value *root, con
 static cria_status read_names(cria_graph *graph, const cria_json_value *root, cria_error *err) {
     static const char *const keys[] = {"name", "unit", NULL};
     const cria_json_value *list = cria_json_get(root, "names");
-    if (list) CRIA_TRY(want(list, CRIA_JSON_ARRAY, "names", err));
+    if (list) CRIA_TRY(cria_json_want(list, CRIA_JSON_ARRAY, "names", err));
     for (const cria_json_value *v = list ? cria_json_first(list) : NULL; v; v = cria_json_next(v)) {
         const char *name;
         int64_t unit;
-        CRIA_TRY(want(v, CRIA_JSON_OBJECT, "names", err));
+        CRIA_TRY(cria_json_want(v, CRIA_JSON_OBJECT, "names", err));
         CRIA_TRY(check_keys(v, keys, CRIA_OP_COUNT, err));
         CRIA_TRY(get_name(v, &name, err));
         CRIA_TRY(cria_json_get_int(v, "unit", 1, 1, CRIA_MAX_ELEMENTS, &unit, err));
@@ -263,12 +257,12 @@ static cria_status read_rope(cria_graph *graph, const cria_json_value *root, cri
     int count = 0;
     const cria_json_value *list = cria_json_get(root, "rope");
     if (!list) return CRIA_OK;
-    CRIA_TRY(want(list, CRIA_JSON_ARRAY, "rope", err));
+    CRIA_TRY(cria_json_want(list, CRIA_JSON_ARRAY, "rope", err));
     if (cria_json_size(list) > MAX_FREQUENCIES)
         return cria_fail(err, CRIA_ERR_FORMAT, "\"rope\" has %zu numbers; at most %d", cria_json_size(list),
                          MAX_FREQUENCIES);
     for (const cria_json_value *v = cria_json_first(list); v; v = cria_json_next(v)) {
-        CRIA_TRY(want(v, CRIA_JSON_NUMBER, "rope", err));
+        CRIA_TRY(cria_json_want(v, CRIA_JSON_NUMBER, "rope", err));
         double number = cria_json_number(v);
         if (!(number >= 0 && number <= 1e30))
             return cria_fail(err, CRIA_ERR_FORMAT, "\"rope\" has the frequency %g", number);
@@ -296,7 +290,7 @@ cria_status cria_graph_read(const cria_json_value *root, cria_graph **out, cria_
                                        "rope",   "names",   "tensors", "operators", NULL};
     const char *format, *name;
     int64_t version, layers;
-    CRIA_TRY(want(root, CRIA_JSON_OBJECT, "graph", err));
+    CRIA_TRY(cria_json_want(root, CRIA_JSON_OBJECT, "graph", err));
     CRIA_TRY(cria_json_get_string(root, "format", "", &format, err));
     if (strcmp(format, "cria graph") != 0)
         return cria_fail(err, CRIA_ERR_FORMAT, "no graph file: \"format\" is \"%.40s\", not \"cria graph\"", format);

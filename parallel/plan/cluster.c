@@ -45,12 +45,6 @@ static cria_status within(cria_error *err, cria_status status, const char *forma
     return status;
 }
 
-static cria_status want(const cria_json_value *value, cria_json_type type, const char *key, cria_error *err) {
-    if (cria_json_type_of(value) == type) return CRIA_OK;
-    return cria_fail(err, CRIA_ERR_FORMAT, "\"%s\" must be %s, but is %s", key, cria_json_type_name(type),
-                     value ? cria_json_type_name(cria_json_type_of(value)) : "missing");
-}
-
 /* A misspelt key would silently give a default. */
 static cria_status check_keys(const cria_json_value *object, const char *known, cria_error *err) {
     for (const cria_json_value *v = cria_json_first(object); v; v = cria_json_next(v)) {
@@ -64,7 +58,7 @@ static cria_status check_keys(const cria_json_value *object, const char *known, 
 
 /* A positive number that must be there. */
 static cria_status get_rate(const cria_json_value *object, const char *key, double *out, cria_error *err) {
-    CRIA_TRY(want(cria_json_get(object, key), CRIA_JSON_NUMBER, key, err));
+    CRIA_TRY(cria_json_want(cria_json_get(object, key), CRIA_JSON_NUMBER, key, err));
     return cria_json_get_double(object, key, 0, 1, 1e24, out, err);
 }
 
@@ -78,16 +72,16 @@ static cria_status get_whole(const cria_json_value *object, const char *key, int
 
 static cria_status read_link(const cria_json_value *parent, const char *key, cria_link *out, cria_error *err) {
     const cria_json_value *link = cria_json_get(parent, key);
-    CRIA_TRY(want(link, CRIA_JSON_OBJECT, key, err));
+    CRIA_TRY(cria_json_want(link, CRIA_JSON_OBJECT, key, err));
     CRIA_TRY(check_keys(link, " latency bandwidth note ", err));
-    CRIA_TRY(want(cria_json_get(link, "latency"), CRIA_JSON_NUMBER, "latency", err));
+    CRIA_TRY(cria_json_want(cria_json_get(link, "latency"), CRIA_JSON_NUMBER, "latency", err));
     CRIA_TRY(cria_json_get_double(link, "latency", 0, 0, 10, &out->latency, err));
     return get_rate(link, "bandwidth", &out->bandwidth, err);
 }
 
 static cria_status read_flops(const cria_json_value *object, cria_device_type *type, cria_error *err) {
     const cria_json_value *flops = cria_json_get(object, "flops");
-    CRIA_TRY(want(flops, CRIA_JSON_OBJECT, "flops", err));
+    CRIA_TRY(cria_json_want(flops, CRIA_JSON_OBJECT, "flops", err));
     CRIA_TRY(check_keys(flops, " f32 f16 bf16 int8 ", err));
     double most = 0;
     for (int r = 0; r < CRIA_RATE_COUNT; r++) {
@@ -100,7 +94,7 @@ static cria_status read_flops(const cria_json_value *object, cria_device_type *t
 
 static cria_status read_efficiency(const cria_json_value *object, cria_device_type *type, cria_error *err) {
     const cria_json_value *e = cria_json_get(object, "efficiency");
-    if (e) CRIA_TRY(want(e, CRIA_JSON_OBJECT, "efficiency", err));
+    if (e) CRIA_TRY(cria_json_want(e, CRIA_JSON_OBJECT, "efficiency", err));
     CRIA_TRY(check_keys(e, " matmul half attention streaming launch score_passes note ", err));
     CRIA_TRY(cria_json_get_double(e, "matmul", 0.6, 1e-6, 1, &type->matmul, err));
     CRIA_TRY(cria_json_get_double(e, "half", 64, 0, 1e6, &type->half, err));
@@ -111,7 +105,7 @@ static cria_status read_efficiency(const cria_json_value *object, cria_device_ty
 }
 
 static cria_status read_sample(const cria_json_value *v, cria_sample *out, cria_error *err) {
-    CRIA_TRY(want(v, CRIA_JSON_OBJECT, "measured", err));
+    CRIA_TRY(cria_json_want(v, CRIA_JSON_OBJECT, "measured", err));
     CRIA_TRY(check_keys(v, " operator type rows columns depth seconds ", err));
     const char *kind, *rate;
     CRIA_TRY(cria_json_get_string(v, "operator", "", &kind, err));
@@ -127,7 +121,7 @@ static cria_status read_sample(const cria_json_value *v, cria_sample *out, cria_
     CRIA_TRY(cria_json_get_double(v, "rows", 1, 1, 1e12, &out->rows, err));
     CRIA_TRY(cria_json_get_double(v, "columns", 1, 1, 1e12, &out->columns, err));
     CRIA_TRY(cria_json_get_double(v, "depth", 1, 1, 1e12, &out->depth, err));
-    CRIA_TRY(want(cria_json_get(v, "seconds"), CRIA_JSON_NUMBER, "seconds", err));
+    CRIA_TRY(cria_json_want(cria_json_get(v, "seconds"), CRIA_JSON_NUMBER, "seconds", err));
     return cria_json_get_double(v, "seconds", 0, 1e-12, 1e6, &out->seconds, err);
 }
 
@@ -136,7 +130,7 @@ static cria_status read_samples(cria_cluster *c, const cria_json_value *object, 
                                 cria_error *err) {
     const cria_json_value *list = cria_json_get(object, "measured");
     if (!list) return CRIA_OK;
-    CRIA_TRY(want(list, CRIA_JSON_ARRAY, "measured", err));
+    CRIA_TRY(cria_json_want(list, CRIA_JSON_ARRAY, "measured", err));
     if (cria_json_size(list) > (size_t)(MAX_SAMPLES - *at))
         return cria_fail(err, CRIA_ERR_FORMAT, "\"measured\" has more than %d samples", MAX_SAMPLES);
     type->samples = (int)cria_json_size(list);
@@ -152,7 +146,7 @@ static cria_status read_samples(cria_cluster *c, const cria_json_value *object, 
 
 static cria_status read_type(cria_cluster *c, const cria_json_value *v, cria_device_type *type, int *samples,
                              cria_error *err) {
-    CRIA_TRY(want(v, CRIA_JSON_OBJECT, cria_json_key(v), err));
+    CRIA_TRY(cria_json_want(v, CRIA_JSON_OBJECT, cria_json_key(v), err));
     CRIA_TRY(check_keys(v, " flops memory bandwidth efficiency measured note ", err));
     if (strlen(cria_json_key(v)) >= sizeof type->name) return cria_fail(err, CRIA_ERR_FORMAT, "the name is too long");
     snprintf(type->name, sizeof type->name, "%s", cria_json_key(v));
@@ -165,7 +159,7 @@ static cria_status read_type(cria_cluster *c, const cria_json_value *v, cria_dev
 
 static cria_status read_types(cria_cluster *c, const cria_json_value *root, cria_error *err) {
     const cria_json_value *types = cria_json_get(root, "devices");
-    CRIA_TRY(want(types, CRIA_JSON_OBJECT, "devices", err));
+    CRIA_TRY(cria_json_want(types, CRIA_JSON_OBJECT, "devices", err));
     size_t count = cria_json_size(types);
     if (count < 1 || count > MAX_TYPES)
         return cria_fail(err, CRIA_ERR_FORMAT, "\"devices\" names %zu types, not 1 to %d", count, MAX_TYPES);
@@ -214,7 +208,7 @@ static cria_status read_group(cria_cluster *c, int host, const cria_json_value *
         size_t length;
         name = cria_json_text(v, &length);
     } else {
-        CRIA_TRY(want(v, CRIA_JSON_OBJECT, "devices", err));
+        CRIA_TRY(cria_json_want(v, CRIA_JSON_OBJECT, "devices", err));
         CRIA_TRY(check_keys(v, " type count ", err));
         CRIA_TRY(cria_json_get_string(v, "type", "", &name, err));
         CRIA_TRY(get_whole(v, "count", 1, MAX_DEVICES, &count, err));
@@ -226,7 +220,7 @@ static cria_status read_group(cria_cluster *c, int host, const cria_json_value *
 
 /* One entry of "hosts", which may stand for several that are alike. */
 static cria_status read_hosts_entry(cria_cluster *c, const cria_json_value *v, cria_error *err) {
-    CRIA_TRY(want(v, CRIA_JSON_OBJECT, "hosts", err));
+    CRIA_TRY(cria_json_want(v, CRIA_JSON_OBJECT, "hosts", err));
     CRIA_TRY(check_keys(v, " count devices link note ", err));
     int count;
     cria_link link = {0, 1e12};
@@ -234,7 +228,7 @@ static cria_status read_hosts_entry(cria_cluster *c, const cria_json_value *v, c
     if (count > MAX_HOSTS - c->hosts)
         return cria_fail(err, CRIA_ERR_FORMAT, "the cluster has more than %d hosts", MAX_HOSTS);
     const cria_json_value *groups = cria_json_get(v, "devices");
-    CRIA_TRY(want(groups, CRIA_JSON_ARRAY, "devices", err));
+    CRIA_TRY(cria_json_want(groups, CRIA_JSON_ARRAY, "devices", err));
     if (!cria_json_first(groups)) return cria_fail(err, CRIA_ERR_FORMAT, "\"devices\" is empty");
     bool alone = cria_json_size(groups) == 1 && cria_json_type_of(cria_json_first(groups)) == CRIA_JSON_STRING;
     if (!alone || cria_json_get(v, "link")) CRIA_TRY(read_link(v, "link", &link, err));
@@ -268,7 +262,7 @@ static cria_status read_root(cria_cluster *c, const cria_json_value *root, cria_
     snprintf(c->name, sizeof c->name, "%s", name);
     CRIA_TRY(read_types(c, root, err));
     const cria_json_value *hosts = cria_json_get(root, "hosts");
-    CRIA_TRY(want(hosts, CRIA_JSON_ARRAY, "hosts", err));
+    CRIA_TRY(cria_json_want(hosts, CRIA_JSON_ARRAY, "hosts", err));
     if (!cria_json_first(hosts)) return cria_fail(err, CRIA_ERR_FORMAT, "\"hosts\" is empty");
     int entry = 0;
     for (const cria_json_value *v = cria_json_first(hosts); v; v = cria_json_next(v), entry++)

@@ -20,16 +20,10 @@ typedef struct {
     cria_strategy *strategy;
 } reader;
 
-static cria_status want(const cria_json_value *value, cria_json_type type, const char *key, cria_error *err) {
-    if (cria_json_type_of(value) == type) return CRIA_OK;
-    return cria_fail(err, CRIA_ERR_FORMAT, "\"%s\" must be %s, but is %s", key, cria_json_type_name(type),
-                     value ? cria_json_type_name(cria_json_type_of(value)) : "missing");
-}
-
 static cria_status get(const cria_json_value *object, const char *key, cria_json_type type, const cria_json_value **out,
                        cria_error *err) {
     *out = cria_json_get(object, key);
-    return want(*out, type, key, err);
+    return cria_json_want(*out, type, key, err);
 }
 
 static cria_status get_int(const cria_json_value *object, const char *key, int64_t min, int64_t max, int *out,
@@ -78,7 +72,7 @@ static cria_status get_numbers(const cria_json_value *object, const char *key, d
     const cria_json_value *two[CRIA_MESH_AXES];
     CRIA_TRY(get_two(object, key, two, err));
     for (int axis = 0; axis < CRIA_MESH_AXES; axis++) {
-        CRIA_TRY(want(two[axis], CRIA_JSON_NUMBER, key, err));
+        CRIA_TRY(cria_json_want(two[axis], CRIA_JSON_NUMBER, key, err));
         out[axis] = cria_json_number(two[axis]);
         if (!(out[axis] >= 0 && out[axis] <= MOST))
             return cria_fail(err, CRIA_ERR_FORMAT, "\"%s\": %g is not a cost", key, out[axis]);
@@ -92,7 +86,7 @@ static cria_status read_shares(reader *r, const cria_json_value *object, cria_me
     CRIA_TRY(get_two(object, "shares", two, err));
     for (int axis = 0; axis < CRIA_MESH_AXES; axis++) {
         if (cria_json_type_of(two[axis]) == CRIA_JSON_NULL) continue;
-        CRIA_TRY(want(two[axis], CRIA_JSON_ARRAY, "shares", err));
+        CRIA_TRY(cria_json_want(two[axis], CRIA_JSON_ARRAY, "shares", err));
         if (cria_json_size(two[axis]) != (size_t)mesh->size[axis])
             return cria_fail(err, CRIA_ERR_FORMAT, "\"shares\": axis %d has %d positions, but %zu shares", axis,
                              mesh->size[axis], cria_json_size(two[axis]));
@@ -164,7 +158,7 @@ static bool find_dim(const cria_graph *graph, const cria_tensor *tensor, const c
 static cria_status read_strategy(reader *r, const cria_json_value *value, int op_index, const cria_mesh *mesh,
                                  cria_error *err) {
     const char *name;
-    CRIA_TRY(want(value, CRIA_JSON_OBJECT, "strategies", err));
+    CRIA_TRY(cria_json_want(value, CRIA_JSON_OBJECT, "strategies", err));
     CRIA_TRY(cria_json_get_string(value, "name", "", &name, err));
     const cria_json_value *cut[CRIA_MESH_AXES], *left[CRIA_MESH_AXES];
     CRIA_TRY(get_two(value, "cut", cut, err));
@@ -198,7 +192,7 @@ static cria_status read_strategy(reader *r, const cria_json_value *value, int op
 static cria_status read_stage_notes(const cria_json_value *object, cria_plan_stage_notes *n, cria_error *err) {
     const cria_json_value *p = cria_json_get(object, "predicted");
     if (!p) return CRIA_OK;
-    CRIA_TRY(want(p, CRIA_JSON_OBJECT, "predicted", err));
+    CRIA_TRY(cria_json_want(p, CRIA_JSON_OBJECT, "predicted", err));
     CRIA_TRY(get_seconds(p, "compute", &n->compute, err));
     CRIA_TRY(get_seconds(p, "collectives", &n->collectives, err));
     CRIA_TRY(get_seconds(p, "resharding", &n->resharding, err));
@@ -223,7 +217,7 @@ static cria_status read_stage(reader *r, const cria_json_value *object, int s, i
                               cria_error *err) {
     cria_stage *stage = &r->stage[s];
     int count;
-    CRIA_TRY(want(object, CRIA_JSON_OBJECT, "stages", err));
+    CRIA_TRY(cria_json_want(object, CRIA_JSON_OBJECT, "stages", err));
     CRIA_TRY(get_int(object, "operators", 1, r->ops - first_op, &count, err));
     CRIA_TRY(get_int(object, "first_rank", 0, r->ranks - 1, &stage->first_rank, err));
     stage->first_op = first_op;
@@ -266,7 +260,7 @@ static cria_status read_per_rank(const cria_json_value *root, const char *key, i
                                  int64_t *wide, cria_error *err) {
     const cria_json_value *array = cria_json_get(root, key);
     if (!array) return CRIA_OK;
-    CRIA_TRY(want(array, CRIA_JSON_ARRAY, key, err));
+    CRIA_TRY(cria_json_want(array, CRIA_JSON_ARRAY, key, err));
     if (cria_json_size(array) != (size_t)ranks)
         return cria_fail(err, CRIA_ERR_FORMAT, "\"%s\" has %zu elements for %d ranks", key, cria_json_size(array),
                          ranks);
@@ -293,7 +287,7 @@ static cria_status read_notes(const cria_json_value *root, cria_plan_notes *n, c
     n->objective = (cria_objective)word;
     const cria_json_value *schedule = cria_json_get(root, "schedule"), *predicted = cria_json_get(root, "predicted");
     if (schedule) {
-        CRIA_TRY(want(schedule, CRIA_JSON_OBJECT, "schedule", err));
+        CRIA_TRY(cria_json_want(schedule, CRIA_JSON_OBJECT, "schedule", err));
         CRIA_TRY(get_word(schedule, "kind", schedules, 3, &word, err));
         n->schedule = (cria_schedule)word;
         CRIA_TRY(get_int(schedule, "micro_batches", 1, INT32_MAX, &n->micro_batches, err));
@@ -304,7 +298,7 @@ static cria_status read_notes(const cria_json_value *root, cria_plan_notes *n, c
         n->replicas = (int)replicas;
     }
     if (predicted) {
-        CRIA_TRY(want(predicted, CRIA_JSON_OBJECT, "predicted", err));
+        CRIA_TRY(cria_json_want(predicted, CRIA_JSON_OBJECT, "predicted", err));
         CRIA_TRY(get_seconds(predicted, "step_seconds", &n->step_seconds, err));
         CRIA_TRY(get_seconds(predicted, "tokens_per_second", &n->tokens_per_second, err));
         CRIA_TRY(get_seconds(predicted, "first_token", &n->first_token, err));
