@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "server/runtime.h"
+#include "tests/server/add_tokens.h"
 
 #include <dirent.h>
 #include <math.h>
@@ -95,21 +96,8 @@ static void close_session(session *s) {
     free(s->logits);
 }
 
-/* Adds tokens [first, first + count) of a sequence that owns blocks sequence*8 .. sequence*8+7, in reverse order. */
 static void add(session *s, int sequence, const int32_t *ids, int first, int count) {
-    cria_batch *b = s->batch;
-    for (int i = 0; i < count; i++) {
-        int position = first + i, block = sequence * 8 + 7 - position / (int)s->block_tokens;
-        b->token_ids[b->tokens] = ids[position];
-        b->positions[b->tokens] = position;
-        b->slots[b->tokens] = block * (int)s->block_tokens + position % (int)s->block_tokens;
-        b->row_token[b->rows] = b->tokens++;
-        b->row[b->rows++] = (cria_row){.sample = 1, .target = -1, .top_p = 1, .repetition_penalty = 1};
-    }
-    int n = b->sequences++;
-    b->query_begin[n + 1] = b->tokens;
-    b->context[n] = first + count;
-    for (int i = 0; i < 8; i++) b->block_table[n * b->limits.blocks_per_sequence + i] = sequence * 8 + 7 - i;
+    add_tokens(s->batch, s->block_tokens, sequence, ids, first, count);
 }
 
 static void step(session *s, int64_t base) {

@@ -3,6 +3,7 @@
 #define CRIA_TESTS_SERVER_WORLD_H
 
 #include "server/runtime.h"
+#include "tests/server/add_tokens.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -132,21 +133,8 @@ static void world_close(world *w) {
     free(w->logits);
 }
 
-/* Adds tokens [first, first + count) of a sequence that owns blocks sequence*8 .. sequence*8+7, in reverse order. */
 static void world_add(world *w, int sequence, const int32_t *ids, int first, int count) {
-    cria_batch *b = w->batch;
-    for (int i = 0; i < count; i++) {
-        int position = first + i, block = sequence * 8 + 7 - position / (int)w->block_tokens;
-        b->token_ids[b->tokens] = ids[position];
-        b->positions[b->tokens] = position;
-        b->slots[b->tokens] = block * (int)w->block_tokens + position % (int)w->block_tokens;
-        b->row_token[b->rows] = b->tokens++;
-        b->row[b->rows++] = (cria_row){.sample = 1, .target = -1, .top_p = 1, .repetition_penalty = 1};
-    }
-    int n = b->sequences++;
-    b->query_begin[n + 1] = b->tokens;
-    b->context[n] = first + count;
-    for (int i = 0; i < 8; i++) b->block_table[n * b->limits.blocks_per_sequence + i] = sequence * 8 + 7 - i;
+    add_tokens(w->batch, w->block_tokens, sequence, ids, first, count);
 }
 
 static void world_step(world *w, int64_t base) {
