@@ -15,12 +15,15 @@ cria_status cria_comm_create_mpi(const cria_comm_options *options, cria_comm **o
 
 #else
 
+#include "base/clock.h"
 #include "parallel/comm/message.h"
 
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+enum { FIRST_BEAT_SECONDS = 30 };
 
 /* What the world's communicator owns besides its own window. */
 typedef struct {
@@ -162,6 +165,22 @@ static int processors(void) {
     return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
+/* A rank that was never heard cannot be missed: returns once every one has been. */
+static cria_status hear_all(const world *w, int size, cria_error *err) {
+    uint64_t start = cria_clock_ns();
+    for (int r = 0; r < size;) {
+        CRIA_TRY(cria_health_check(w->health, err));
+        if (cria_health_beat(w->health, r) > 0)
+            r++;
+        else if (cria_seconds_between(start, cria_clock_ns()) > FIRST_BEAT_SECONDS)
+            return cria_fail(err, CRIA_ERR_CLOSED, "rank %d: its host cannot be reached: no sign of life in %d s", r,
+                             FIRST_BEAT_SECONDS);
+        else
+            nanosleep(&(struct timespec){0, 5000000}, NULL);
+    }
+    return CRIA_OK;
+}
+
 static cria_status start_world(world *w, cria_comm_options *options, bool *one_host, cria_error *err) {
     int level, rank, size, here;
     if (MPI_Init_thread(NULL, NULL, MPI_THREAD_MULTIPLE, &level) != MPI_SUCCESS)
@@ -189,13 +208,16 @@ static cria_status start_world(world *w, cria_comm_options *options, bool *one_h
     MPI_Barrier(w->all);
     CRIA_TRY(cria_health_create(block, rank, size, options->lost_seconds, true, &w->health, err));
     MPI_Barrier(w->all); /* from here on every rank beats */
-    return *one_host ? CRIA_OK : cria_message_beats_create(w->all, w->host, w->health, &w->beats, err);
+    if (*one_host) return CRIA_OK;
+    CRIA_TRY(cria_message_beats_create(w->all, w->host, w->health, &w->beats, err));
+    return hear_all(w, size, err);
 }
 
 void cria_comm_end_world(int exit_code) {
     int started = 0, finished = 0;
     if (MPI_Initialized(&started) != MPI_SUCCESS || !started) return;
-    if (MPI_Finalized(&finished) == MPI_SUCCESS && !finished) MPI_Abort(MPI_COMM_WORLD, exit_code);
+    if (MPI_Finalized(&finished) != MPI_SUCCESS || finished) return;
+    MPI_Abort(MPI_COMM_WORLD, exit_code);
 }
 
 cria_status cria_comm_create_mpi(const cria_comm_options *given, cria_comm **out, cria_error *err) {

@@ -5,6 +5,7 @@
 #include "parallel/plan/plan_file.h"
 #include "parallel/plan/regular.h"
 #include "server/agree.h"
+#include "server/commands/launcher.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -217,6 +218,7 @@ cria_status cria_ranks_leave(cria_ranks_joined *joined, const cria_command *comm
         sigset_t none; /* from here on the launcher's SIGTERM is obeyed at once */
         sigemptyset(&none);
         pthread_sigmask(SIG_SETMASK, &none, NULL);
+        cria_launcher_outlive();
         cria_comm_end_world(code);
         exit(code);
     }

@@ -1,0 +1,152 @@
+"""`cria serve` over two hosts (network.py): the same tokens as on one rank, each byte over the link once, and an end for
+every request when the link is cut. Exit code 77: not permitted here. Only Python's own library."""
+import http.client
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
+from network import NotPermitted, TwoHosts  # noqa: E402
+from serve import DEADLINE, is_alive, wait_for_pids  # noqa: E402
+from server import FIXTURES, Server  # noqa: E402
+
+MODELS = [FIXTURES / "models" / name for name in ("llama-bf16-text", "opt-f16-text")]
+DEFAULT_MODEL, HIDDEN = "SmolLM2-135M-Instruct.Q4_1.gguf", 576
+BODY = {"prompt": "hello there", "max_tokens": 24, "logprobs": 2}
+
+
+def answer(server):
+    choice = server.complete(**BODY)["choices"][0]
+    return choice["text"], choice["logprobs"]["token_logprobs"]
+
+
+def check_same(got, want, what):
+    assert got[0] == want[0], (what, got[0], want[0])
+    assert all(abs(a - b) < 1e-3 for a, b in zip(got[1], want[1])), (what, got[1], want[1])
+
+
+def shared_files(pid):
+    """What a process has mapped shared and writable, by inode: memory that others may see."""
+    lines = pathlib.Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return {tuple(fields[3:5]) for fields in map(str.split, lines) if fields[1] == "rw-s" and len(fields) > 5}
+
+
+def check_hosts(server, per_host):
+    """Ranks lie where the host file says, and share memory with ranks of their own host only."""
+    ranks = 2 * per_host
+    pids = wait_for_pids(server, ranks)
+    hosts = dict(re.findall(r"^ *(\d+) +\d+ +(\S+) +\d+ +\d+ +[\d.]+ MB", server.output(), re.M))
+    assert [hosts[str(r)] for r in range(ranks)] == ["host-a"] * per_host + ["host-b"] * per_host, hosts
+    files = [shared_files(pids[r]) for r in range(ranks)]
+    for r in range(1, ranks):
+        together = files[0] & files[r]
+        assert bool(together) == (r < per_host), f"rank 0 and rank {r} share {together}"
+
+
+def check_answers(network, plans, expected):
+    for model in MODELS:
+        for ranks, options in plans:
+            host = network.hostfile(ranks // 2, ranks // 2)
+            what = f"{model.name} on {ranks} ranks {options}"
+            with Server(model, "--quiet", "--dtype", "f32", "-n", ranks, "--hostfile", host, *options) as server:
+                check_hosts(server, ranks // 2)
+                check_same(answer(server), expected[model], what)
+                assert server.stop() == 0, f"{what}: {server.output()[-2000:]}"
+            print(f"{what}: the same tokens", flush=True)
+
+
+def check_traffic(network):
+    """Between stages of two ranks each, every byte of a value crosses the link once, though both receivers need it."""
+    model = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "cria" / DEFAULT_MODEL
+    if not model.exists():
+        print(f"the link's traffic is not measured: {model} is not there")
+        return
+    with Server(model, "--quiet", "--hostfile", network.hostfile(2, 2), "-n", 4, "--pipeline-parallel-size", 2,
+                "--max-model-len", 1024) as server:
+        server.complete("warm", max_tokens=1)
+        before = network.cross_bytes()
+        tokens = server.complete("every word counts once " * 120, max_tokens=1)["usage"]["prompt_tokens"]
+        sent = network.cross_bytes() - before
+    values = tokens * HIDDEN * 4
+    print(f"{tokens} tokens: {values} bytes of values, {sent} bytes over the link", flush=True)
+    assert tokens > 400 and values < sent < 1.15 * values, (tokens, values, sent)
+
+
+def end_of(server, stream, ends, failures):
+    body = {"prompt": "hello", "model": server.name, "max_tokens": 480, "ignore_eos": True, "stream": stream, "n": 4}
+    try:
+        text = server.request("POST", "/v1/completions", body, timeout=40).text
+        if '"error"' not in text:
+            failures.append(f"no error: {text[-200:]}")
+    except (OSError, http.client.HTTPException) as error:
+        failures.append(f"cut off: {error!r}")
+    ends.append(time.monotonic())
+
+
+def daemons():
+    """Open MPI's daemons and launchers of this test's own hosts."""
+    listed = subprocess.run(["ps", "-eo", "pid=,stat=,args="], stdout=subprocess.PIPE, text=True).stdout
+    return {int(line.split()[0]) for line in listed.splitlines()
+            if "orted" in line and line.split()[1][0] != "Z" and os.environ["OMPI_MCA_plm_rsh_agent"] in line}
+
+
+def check_cut(network, options):
+    """The link is cut in mid-stream."""
+    server = Server(MODELS[0], "--quiet", "-n", 2, "--hostfile", network.hostfile(1, 1), *options)
+    pids = wait_for_pids(server, 2)
+    ends, failures = [], []
+    clients = [threading.Thread(target=end_of, args=(server, i % 3 > 0, ends, failures)) for i in range(6)]
+    for client in clients:
+        client.start()
+    time.sleep(0.05)
+    network.cut()
+    cut, named = time.monotonic(), False
+    while server.process.poll() is None and time.monotonic() < cut + 25:
+        try:
+            health = server.request("GET", "/health", timeout=3)
+            named = named or (health.status == 503 and "rank 1: " in health.text)
+        except (OSError, http.client.HTTPException):
+            pass
+        time.sleep(0.05)
+    for client in clients:
+        client.join(30)
+    ended, late = time.monotonic() - cut, max(ends, default=cut) - cut
+    assert len(ends) == len(clients), "a request hangs"
+    assert not failures, f"{failures}\n{server.output()[-2000:]}"
+    assert late < DEADLINE, f"a request ended {late:.1f} s after the cut"
+    assert named, f"/health did not name the rank\n{server.output()[-2000:]}"
+    assert server.process.poll() not in (None, 0), f"the exit code is {server.process.poll()} after {ended:.1f} s"
+    while (left := {pid for pid in pids.values() if is_alive(pid)} | daemons()) and time.monotonic() < cut + 20:
+        time.sleep(0.05)
+    assert not left, f"processes are left: {left}"
+    print(f"cut {options}: last request ended after {late:.2f} s, the server after {ended:.1f} s, the last process after "
+          f"{time.monotonic() - cut:.1f} s", flush=True)
+
+
+def main():
+    expected = {}
+    for model in MODELS:
+        with Server(model, "--quiet", "--dtype", "f32") as one:
+            expected[model] = answer(one)
+    plans = [(2, []), (2, ["--pipeline-parallel-size", 2]), (4, []), (4, ["--pipeline-parallel-size", 2])]
+    with tempfile.TemporaryDirectory() as folder:
+        with TwoHosts(folder) as network:
+            check_answers(network, plans, expected)
+            check_traffic(network)
+            check_cut(network, [])
+        with TwoHosts(folder, delay=0.02) as network:
+            check_answers(network, plans[:2] + plans[3:], expected)
+            check_cut(network, ["--pipeline-parallel-size", 2])
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except NotPermitted as reason:
+        print(f"skipped: {reason}")
+        sys.exit(77)
