@@ -15,6 +15,7 @@ typedef struct {
     cria_status (*broadcast)(cria_comm *comm, int root, void *data, int64_t bytes, bool idle, cria_error *err);
     cria_status (*send)(cria_comm *comm, int to, const void *data, int64_t bytes, cria_error *err);
     cria_status (*recv)(cria_comm *comm, int from, void *data, int64_t bytes, bool idle, cria_error *err);
+    cria_status (*arrived)(cria_comm *comm, int from, bool *there, cria_error *err);
     cria_status (*split)(cria_comm *comm, int color, cria_comm **out, cria_error *err);
     void (*destroy)(cria_comm *comm);
 } cria_comm_backend_ops;

@@ -175,6 +175,14 @@ cria_status cria_comm_await(cria_comm *comm, int from, void *data, int64_t bytes
     return bytes == 0 ? CRIA_OK : comm->ops->recv(comm, from, data, bytes, true, err);
 }
 
+cria_status cria_comm_arrived(cria_comm *comm, int from, bool *there, cria_error *err) {
+    *there = false;
+    CRIA_TRY(check_peer(comm, from, "receive", err));
+    if (from == comm->rank) return cria_fail(err, CRIA_ERR_INTERNAL, "receive: rank %d from itself", from);
+    CRIA_TRY(comm->ops->arrived(comm, from, there, err));
+    return *there ? CRIA_OK : cria_comm_check(comm, err);
+}
+
 cria_status cria_comm_barrier(cria_comm *comm, cria_error *err) {
     char mine = 0, all[CRIA_COMM_MAX_RANKS];
     int64_t bytes[CRIA_COMM_MAX_RANKS];

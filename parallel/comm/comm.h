@@ -68,6 +68,10 @@ cria_status cria_comm_await_broadcast(cria_comm *comm, int root, void *data, int
 /* The same for the next message from one rank. */
 cria_status cria_comm_await(cria_comm *comm, int from, void *data, int64_t bytes, cria_error *err);
 
+/* *there: a message from that rank has begun to arrive, so that recv would not wait long. Does not wait; fails as all
+ * operations do when a rank is lost. */
+cria_status cria_comm_arrived(cria_comm *comm, int from, bool *there, cria_error *err);
+
 /* Poisons the communicator: every rank's operations fail with "rank R: reason". Any thread, any time, not collective.
  */
 void cria_comm_abort(cria_comm *comm, const char *reason);

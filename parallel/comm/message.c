@@ -197,6 +197,14 @@ static cria_status recv_from(cria_comm *comm, int from, void *data, int64_t byte
     return CRIA_OK;
 }
 
+static cria_status arrived(cria_comm *comm, int from, bool *there, cria_error *err) {
+    message *m = (message *)comm;
+    int flag = 0, code = MPI_Iprobe(from, TAG_PAIR, m->mpi, &flag, MPI_STATUS_IGNORE);
+    if (code != MPI_SUCCESS) return failed(code, "receive", err);
+    *there = flag != 0;
+    return CRIA_OK;
+}
+
 static void destroy(cria_comm *comm) {
     message *m = (message *)comm;
     m->release(m->owner);
@@ -229,6 +237,7 @@ cria_status cria_message_create(MPI_Comm comm, const int *world, const cria_comm
                                      .broadcast = broadcast,
                                      .send = send_to,
                                      .recv = recv_from,
+                                     .arrived = arrived,
                                      .split = split,
                                      .destroy = destroy};
     m->comm =

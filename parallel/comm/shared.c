@@ -242,6 +242,15 @@ static cria_status recv(cria_comm *comm, int from, void *data, int64_t bytes, bo
     return CRIA_OK;
 }
 
+static cria_status arrived(cria_comm *comm, int from, bool *there, cria_error *err) {
+    shared *s = (shared *)comm;
+    channel *ring = &s->channels[from * comm->size + comm->rank];
+    (void)err;
+    *there = atomic_load_explicit(&ring->written, memory_order_acquire) !=
+             atomic_load_explicit(&ring->read, memory_order_relaxed);
+    return CRIA_OK;
+}
+
 static void destroy(cria_comm *comm) {
     shared *s = (shared *)comm;
     s->kind->release(s->owner);
@@ -268,6 +277,7 @@ cria_status cria_shared_create(void *segment, int rank, int size, const int *wor
                                      .broadcast = broadcast,
                                      .send = send,
                                      .recv = recv,
+                                     .arrived = arrived,
                                      .split = kind->split,
                                      .destroy = destroy};
     s->comm =

@@ -53,15 +53,16 @@ void cria_batch_result_destroy(cria_batch_result *result);
 /* Who runs batches: the executor of one rank, the group of all ranks, in tests a model made of arithmetic.
  * `step` runs on the engine thread and returns when the results are there; a failure is final for the engine.
  *
- * Where depth > 1, so many steps may be under way at once, each with other sequences: `start` returns when the first
- * stage is done with the batch, `finish` when the results of the oldest step under way are there; its batch must stay
- * as it was until then. */
+ * Where `start` is given, `depth` steps may be under way at once; every rank runs them in the order in which they were
+ * started. `start` returns when this rank is done with its part of the batch, `finish` when the results of the oldest
+ * step under way are there; its batch must stay as it was until then. */
 typedef struct {
     void *self;
     cria_status (*step)(void *self, const cria_batch *batch, cria_batch_result *result, cria_error *err);
     int depth;                                              /* 0 as 1 */
     bool (*may_start)(void *self, const cria_batch *batch); /* else the oldest step must be finished first */
     cria_status (*start)(void *self, const cria_batch *batch, cria_error *err);
+    bool (*ready)(void *self); /* finish need not wait, or something has failed; NULL: it may always be called */
     cria_status (*finish)(void *self, cria_batch_result *result, cria_error *err);
 } cria_runner;
 

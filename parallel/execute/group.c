@@ -223,13 +223,22 @@ static cria_status runner_finish(void *self, cria_batch_result *result, cria_err
     return give_up(g, take_results(g, batch, result, err), err);
 }
 
+static bool runner_ready(void *self) {
+    const cria_group_runner *g = self;
+    bool there = true;
+    cria_error ignored = {0};
+    return cria_comm_arrived(g->ranks->world, g->leader, &there, &ignored) != CRIA_OK || there;
+}
+
 cria_runner cria_group_as_runner(cria_group_runner *g) {
     int depth = g->stages < MOST_UNDER_WAY ? g->stages : MOST_UNDER_WAY;
+    if (depth == 1) return (cria_runner){.self = g, .step = runner_step};
     return (cria_runner){.self = g,
                          .step = runner_step,
                          .depth = depth,
                          .may_start = runner_may_start,
                          .start = runner_start,
+                         .ready = runner_ready,
                          .finish = runner_finish};
 }
 

@@ -1,11 +1,11 @@
-/* The engine's thread: takes what came in, plans a step, runs it, tells what it gave. */
+/* The engine's thread: takes what came in, starts steps, tells what they gave. */
 #include "server/engine/engine.h"
 
+#include "base/backoff.h"
 #include "base/clock.h"
-#include "server/engine/compose.h"
 #include "server/engine/events.h"
 #include "server/engine/inbox.h"
-#include "server/engine/scheduler.h"
+#include "server/engine/lane.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -15,14 +15,12 @@
 
 struct cria_engine {
     cria_engine_config config;
-    cria_runner runner;
     cria_deliver *deliver;
     void *deliver_context;
     cria_log *log;
     cria_inbox *inbox;
-    cria_scheduler *scheduler;
-    cria_batch *batch;
-    cria_batch_result *result;
+    cria_lane **lanes; /* [lane_count], one for each replica of the model */
+    int lane_count;
     pthread_t thread;
     cria_engine_stats stats; /* engine thread only; what others see is published */
 };
@@ -55,10 +53,9 @@ static cria_status check_config(const cria_engine_config *config, cria_error *er
 }
 
 static void free_engine(cria_engine *engine) {
-    cria_scheduler_destroy(engine->scheduler);
+    for (int i = 0; i < engine->lane_count; i++) cria_lane_destroy(engine->lanes[i]);
+    free(engine->lanes);
     cria_inbox_destroy(engine->inbox);
-    cria_batch_destroy(engine->batch);
-    cria_batch_result_destroy(engine->result);
     free(engine);
 }
 
@@ -74,33 +71,40 @@ static bool start_thread(cria_engine *engine) {
     return !failed;
 }
 
-static cria_status start(cria_engine *engine, cria_error *err) {
-    CRIA_TRY(cria_batch_create(&engine->config.limits, &engine->batch, err));
-    CRIA_TRY(cria_batch_result_create(&engine->config.limits, &engine->result, err));
-    CRIA_TRY(cria_scheduler_create(&engine->config, &engine->scheduler, err));
+static cria_status start(cria_engine *engine, const cria_runner *runners, int count, cria_error *err) {
+    engine->lanes = calloc((size_t)count, sizeof(cria_lane *));
+    if (!engine->lanes) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for %d replicas", count);
+    for (; engine->lane_count < count; engine->lane_count++)
+        CRIA_TRY(cria_lane_create(&engine->config, runners[engine->lane_count], &engine->lanes[engine->lane_count],
+                                  err));
     CRIA_TRY(cria_inbox_create(&engine->config, &engine->inbox, err));
     if (!start_thread(engine)) return cria_fail(err, CRIA_ERR_MEMORY, "cannot start the engine's thread");
     return CRIA_OK;
 }
 
-cria_status cria_engine_create(const cria_engine_config *config, cria_runner runner, cria_deliver *deliver,
-                               void *deliver_context, cria_log *log, cria_engine **out, cria_error *err) {
+cria_status cria_engine_create_replicas(const cria_engine_config *config, const cria_runner *runners, int count,
+                                        cria_deliver *deliver, void *deliver_context, cria_log *log, cria_engine **out,
+                                        cria_error *err) {
     *out = NULL;
     CRIA_TRY(check_config(config, err));
     cria_engine *engine = calloc(1, sizeof *engine);
     if (!engine) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for the engine");
     engine->config = *config;
-    engine->runner = runner;
     engine->deliver = deliver;
     engine->deliver_context = deliver_context;
     engine->log = log;
-    cria_status status = start(engine, err);
+    cria_status status = start(engine, runners, count, err);
     if (status != CRIA_OK) {
         free_engine(engine);
         return status;
     }
     *out = engine;
     return CRIA_OK;
+}
+
+cria_status cria_engine_create(const cria_engine_config *config, cria_runner runner, cria_deliver *deliver,
+                               void *deliver_context, cria_log *log, cria_engine **out, cria_error *err) {
+    return cria_engine_create_replicas(config, &runner, 1, deliver, deliver_context, log, out, err);
 }
 
 void cria_engine_destroy(cria_engine *engine) {
@@ -151,17 +155,17 @@ void cria_engine_stats_get(cria_engine *engine, cria_engine_stats *out) {
 /* ---- engine thread ---- */
 
 static void publish(cria_engine *engine, bool stepped) {
-    cria_scheduler_stats scheduler;
-    cria_scheduler_stats_get(engine->scheduler, &scheduler);
     cria_engine_stats *stats = &engine->stats;
-    stats->running = scheduler.running;
-    stats->waiting = scheduler.waiting;
-    stats->waiting_prompt_tokens = scheduler.waiting_prompt_tokens;
-    stats->blocks_total = engine->config.blocks;
-    stats->blocks_free = scheduler.blocks_free;
-    stats->preemptions = scheduler.preemptions;
-    stats->prefix_queries = scheduler.prefix_queries;
-    stats->prefix_hits = scheduler.prefix_hits;
+    cria_scheduler_stats sum = {0};
+    for (int i = 0; i < engine->lane_count; i++) cria_scheduler_stats_add(cria_lane_scheduler(engine->lanes[i]), &sum);
+    stats->running = sum.running;
+    stats->waiting = sum.waiting;
+    stats->waiting_prompt_tokens = sum.waiting_prompt_tokens;
+    stats->blocks_total = engine->config.blocks * engine->lane_count;
+    stats->blocks_free = sum.blocks_free;
+    stats->preemptions = sum.preemptions;
+    stats->prefix_queries = sum.prefix_queries;
+    stats->prefix_hits = sum.prefix_hits;
     cria_inbox_publish(engine->inbox, stats, stepped);
 }
 
@@ -174,7 +178,8 @@ static void deliver(cria_engine *engine, cria_event *event) {
 static void finish(cria_engine *engine, cria_sequence *sequence, cria_finish how, int32_t token, const char *error) {
     cria_event *event = cria_event_finish(sequence, how, token, error, cria_clock_ns());
     cria_inbox_forget(engine->inbox, sequence);
-    cria_scheduler_remove(engine->scheduler, sequence);
+    cria_lane_forget(engine->lanes[sequence->lane], sequence);
+    cria_scheduler_remove(cria_lane_scheduler(engine->lanes[sequence->lane]), sequence);
     cria_sequence_destroy(sequence);
     engine->stats.finished[how]++;
     publish(engine, false);
@@ -183,7 +188,9 @@ static void finish(cria_engine *engine, cria_sequence *sequence, cria_finish how
 
 static void finish_all(cria_engine *engine, cria_finish how, const char *error) {
     cria_sequence *sequence;
-    while ((sequence = cria_scheduler_any(engine->scheduler)) != NULL) finish(engine, sequence, how, -1, error);
+    for (int i = 0; i < engine->lane_count; i++)
+        while ((sequence = cria_scheduler_any(cria_lane_scheduler(engine->lanes[i]))) != NULL)
+            finish(engine, sequence, how, -1, error);
 }
 
 static void count_prompt(cria_engine *engine, cria_sequence *sequence) {
@@ -197,12 +204,28 @@ static bool is_empty(const cria_sequence *sequence) {
     return sequence->max_count == sequence->prompt_count && !cria_sequence_wants_prompt_rows(sequence);
 }
 
+/* The replica that has least to do: fewest sequences, then fewest blocks in use. */
+static int least_loaded(const cria_engine *engine) {
+    int best = 0;
+    cria_scheduler_stats least = {0};
+    for (int i = 0; i < engine->lane_count && engine->lane_count > 1; i++) {
+        cria_scheduler_stats s = {0};
+        cria_scheduler_stats_add(cria_lane_scheduler(engine->lanes[i]), &s);
+        int64_t more = s.running + s.waiting - (least.running + least.waiting);
+        if (i > 0 && (more > 0 || (more == 0 && s.blocks_free <= least.blocks_free))) continue;
+        best = i;
+        least = s;
+    }
+    return best;
+}
+
 static bool take_inbox(cria_engine *engine, bool wait) {
     cria_sequence *submitted, *cancelled, *next;
     bool open = cria_inbox_take(engine->inbox, wait, &submitted, &cancelled);
     for (; submitted; submitted = next) {
         next = submitted->inbox_next;
-        cria_scheduler_add(engine->scheduler, submitted);
+        submitted->lane = least_loaded(engine);
+        cria_scheduler_add(cria_lane_scheduler(engine->lanes[submitted->lane]), submitted);
         if (is_empty(submitted) && !submitted->cancelled) {
             count_prompt(engine, submitted);
             finish(engine, submitted, CRIA_FINISH_LENGTH, -1, NULL);
@@ -229,10 +252,10 @@ static bool is_end(const cria_engine *engine, const cria_sequence *sequence, int
 static const char *const no_memory = "out of memory";
 
 /* Tells the chosen token and ends the sequence where it is to end. */
-static void absorb_token(cria_engine *engine, const cria_work *work, uint64_t now_ns) {
+static void absorb_token(cria_engine *engine, const cria_work *work, const cria_batch_result *result, uint64_t now_ns) {
     cria_sequence *sequence = work->sequence;
-    int32_t token = engine->result->result[work->first_row + work->prompt_rows].token;
-    cria_event *event = cria_event_token(work, engine->result, engine->config.limits.top_logprobs, now_ns);
+    int32_t token = result->result[work->first_row + work->prompt_rows].token;
+    cria_event *event = cria_event_token(work, result, engine->config.limits.top_logprobs, now_ns);
     if (!event) {
         finish(engine, sequence, CRIA_FINISH_ERROR, -1, no_memory);
         return;
@@ -249,11 +272,11 @@ static void absorb_token(cria_engine *engine, const cria_work *work, uint64_t no
     }
 }
 
-static void absorb(cria_engine *engine, const cria_work *work, uint64_t now_ns) {
+static void absorb(cria_engine *engine, const cria_work *work, const cria_batch_result *result, uint64_t now_ns) {
     cria_sequence *sequence = work->sequence;
-    cria_scheduler_done(engine->scheduler, work);
+    if (!sequence) return; /* it has ended while the step was under way */
     if (work->prompt_rows) {
-        cria_event *event = cria_event_prompt(work, engine->result, engine->config.limits.top_logprobs, now_ns);
+        cria_event *event = cria_event_prompt(work, result, engine->config.limits.top_logprobs, now_ns);
         if (!event) {
             finish(engine, sequence, CRIA_FINISH_ERROR, -1, no_memory);
             return;
@@ -261,56 +284,83 @@ static void absorb(cria_engine *engine, const cria_work *work, uint64_t now_ns) 
         deliver(engine, event);
     }
     if (work->samples) {
-        absorb_token(engine, work, now_ns);
-    } else if (is_empty(sequence)) {
+        absorb_token(engine, work, result, now_ns);
+    } else if (is_empty(sequence) && !sequence->under_way) {
         count_prompt(engine, sequence);
         finish(engine, sequence, CRIA_FINISH_LENGTH, -1, NULL);
     }
 }
 
-static void count_step(cria_engine *engine) {
+static void count_step(cria_engine *engine, int32_t tokens) {
     int bucket = 0;
-    while (bucket < 15 && engine->batch->tokens > 1 << bucket) bucket++;
+    while (bucket < 15 && tokens > 1 << bucket) bucket++;
     engine->stats.steps++;
     engine->stats.step_tokens_histogram[bucket]++;
-    engine->stats.step_tokens_sum += (uint64_t)engine->batch->tokens;
+    engine->stats.step_tokens_sum += (uint64_t)tokens;
 }
 
 /* A chosen token outside the vocabulary would be an index out of range in the next step. */
-static cria_status check_result(const cria_engine *engine, const cria_work *work, int32_t count, cria_error *err) {
-    for (int32_t i = 0; i < count; i++) {
-        if (!work[i].samples) continue;
-        int32_t token = engine->result->result[work[i].first_row + work[i].prompt_rows].token;
+static cria_status check_result(const cria_engine *engine, const cria_step_done *done, cria_error *err) {
+    for (int32_t i = 0; i < done->count; i++) {
+        const cria_work *work = &done->work[i];
+        if (!work->samples) continue;
+        int32_t token = done->result->result[work->first_row + work->prompt_rows].token;
         if (token >= 0 && token < engine->config.vocab) continue;
         return cria_fail(err, CRIA_ERR_INTERNAL, "the model chose token %d of %" PRId64, token, engine->config.vocab);
     }
     return CRIA_OK;
 }
 
-static cria_status run_step(cria_engine *engine, cria_work *work, int32_t count, cria_error *err) {
-    cria_batch_clear(engine->batch);
-    cria_compose(&engine->config, work, count, engine->batch);
-    publish(engine, false); /* what has been admitted no longer waits */
-    CRIA_TRY(engine->runner.step(engine->runner.self, engine->batch, engine->result, err));
-    CRIA_TRY(check_result(engine, work, count, err));
-    count_step(engine);
+static cria_status finish_step(cria_engine *engine, cria_lane *lane, cria_error *err) {
+    cria_step_done done;
+    CRIA_TRY(cria_lane_finish(lane, &done, err));
+    CRIA_TRY(check_result(engine, &done, err));
+    count_step(engine, done.tokens);
     uint64_t now = cria_clock_ns();
-    for (int32_t i = 0; i < count; i++) absorb(engine, &work[i], now);
+    for (int32_t i = 0; i < done.count; i++) absorb(engine, &done.work[i], done.result, now);
     publish(engine, true);
     return CRIA_OK;
 }
 
-/* Plans and runs one step. *idle: there is nothing to do until something comes in. */
-static cria_status step(cria_engine *engine, bool *idle, cria_error *err) {
-    cria_work *work;
+static cria_status start_step(cria_engine *engine, cria_lane *lane, bool *started, cria_error *err) {
     cria_sequence *broken;
-    int32_t count;
-    while ((count = cria_scheduler_next(engine->scheduler, cria_clock_ns(), &work, &broken)) == 0 && broken) {
+    for (;;) {
+        CRIA_TRY(cria_lane_start(lane, cria_clock_ns(), started, &broken, err));
+        if (!broken) return CRIA_OK;
         finish(engine, broken, CRIA_FINISH_ERROR, -1, no_memory);
     }
-    *idle = count == 0;
-    if (count) return run_step(engine, work, count, err);
-    publish(engine, false);
+}
+
+/* Until a step's results are there or something comes in. */
+static void wait_for_steps(cria_engine *engine) {
+    cria_backoff backoff = {0};
+    while (!cria_inbox_has_news(engine->inbox)) {
+        for (int i = 0; i < engine->lane_count; i++)
+            if (cria_lane_ready(engine->lanes[i])) return;
+        cria_backoff_wait(&backoff);
+    }
+}
+
+/* Starts at most one step a replica and looks at the results of at most one, so that what comes in meanwhile is soon
+ * heard of. *idle: there is nothing to do until something comes in. */
+static cria_status turn(cria_engine *engine, bool *idle, cria_error *err) {
+    bool busy = false, under_way = false;
+    for (int i = 0; i < engine->lane_count; i++) {
+        bool started;
+        CRIA_TRY(start_step(engine, engine->lanes[i], &started, err));
+        busy = busy || started;
+    }
+    if (busy) publish(engine, false); /* what has been admitted no longer waits */
+    for (int i = 0; i < engine->lane_count; i++) {
+        if (cria_lane_ready(engine->lanes[i])) {
+            CRIA_TRY(finish_step(engine, engine->lanes[i], err));
+            busy = true;
+        }
+        under_way = under_way || cria_lane_under_way(engine->lanes[i]) > 0;
+    }
+    *idle = !busy && !under_way;
+    if (*idle) publish(engine, false);
+    if (!busy && under_way) wait_for_steps(engine);
     return CRIA_OK;
 }
 
@@ -328,7 +378,7 @@ static void *engine_main(void *argument) {
         if (failed) {
             finish_all(engine, CRIA_FINISH_ERROR, err.message);
             idle = true;
-        } else if (step(engine, &idle, &err) != CRIA_OK) {
+        } else if (turn(engine, &idle, &err) != CRIA_OK) {
             fail(engine, &err);
             failed = true;
             idle = false; /* what came meanwhile is to be told too */

@@ -32,6 +32,11 @@ typedef struct cria_engine cria_engine;
 /* Starts the engine's thread. `runner` and `log` are borrowed until destroy. */
 cria_status cria_engine_create(const cria_engine_config *config, cria_runner runner, cria_deliver *deliver,
                                void *deliver_context, cria_log *log, cria_engine **out, cria_error *err);
+/* The same over several replicas of the model, each with `config`'s blocks: a request goes to the one that has least to
+ * do. `runners`: [count], copied. */
+cria_status cria_engine_create_replicas(const cria_engine_config *config, const cria_runner *runners, int count,
+                                        cria_deliver *deliver, void *deliver_context, cria_log *log, cria_engine **out,
+                                        cria_error *err);
 /* Cancels what is open (each gets its FINISH), joins the thread, frees. */
 void cria_engine_destroy(cria_engine *engine);
 
@@ -57,7 +62,7 @@ void cria_engine_fail(cria_engine *engine, const char *why);
 /* Figures computed when asked for. */
 typedef struct {
     int64_t running, waiting, waiting_prompt_tokens;
-    int64_t blocks_total, blocks_free; /* free includes cached blocks that nobody uses */
+    int64_t blocks_total, blocks_free; /* of all replicas; free includes cached blocks that nobody uses */
     uint64_t prompt_tokens, generation_tokens, preemptions, prefix_queries, prefix_hits, steps;
     uint64_t finished[5];      /* by cria_finish */
     double seconds_since_step; /* since a step last ended while work is pending; 0 when idle: a health check */

@@ -196,13 +196,22 @@ void cria_inbox_stats(cria_inbox *inbox, cria_engine_stats *out) {
 
 /* ---- engine thread ---- */
 
+static bool has_news(const cria_inbox *inbox) {
+    return inbox->closed || inbox->first_submitted || inbox->signals || inbox->unseen;
+}
+
+bool cria_inbox_has_news(cria_inbox *inbox) {
+    pthread_mutex_lock(&inbox->lock);
+    bool news = has_news(inbox);
+    pthread_mutex_unlock(&inbox->lock);
+    return news;
+}
+
 bool cria_inbox_take(cria_inbox *inbox, bool wait, cria_sequence **submitted, cria_sequence **cancelled) {
     *cancelled = NULL;
     pthread_mutex_lock(&inbox->lock);
     if (wait) inbox->busy = false;
-    while (wait && !inbox->closed && !inbox->first_submitted && !inbox->signals && !inbox->unseen) {
-        pthread_cond_wait(&inbox->changed, &inbox->lock);
-    }
+    while (wait && !has_news(inbox)) pthread_cond_wait(&inbox->changed, &inbox->lock);
     inbox->unseen = false;
     if (!inbox->busy) {
         inbox->busy = true;

@@ -31,6 +31,8 @@ void cria_inbox_stats(cria_inbox *inbox, cria_engine_stats *out);
  * one along cancelled_next. Both wishes are written into the sequences. Waits for something to come if `wait`. False
  * once closed. */
 bool cria_inbox_take(cria_inbox *inbox, bool wait, cria_sequence **submitted, cria_sequence **cancelled);
+/* Whether take would give something. */
+bool cria_inbox_has_news(cria_inbox *inbox);
 /* The sequence has ended: its id is unknown from now on. */
 void cria_inbox_forget(cria_inbox *inbox, cria_sequence *sequence);
 /* From now on everything is refused; `why` is copied. What was submitted until now comes with the next take. */

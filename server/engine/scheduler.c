@@ -9,11 +9,13 @@
 #include <string.h>
 
 enum {
-    MOST_HELD_BACK = 32 /* waiting sequences looked past in one step because others compute their prefix */
+    MOST_HELD_BACK = 32, /* waiting sequences looked past in one step because others compute their prefix */
+    FEWEST_TOKENS = 32   /* a prompt is not cut into smaller chunks just to give every stage one */
 };
 
 struct cria_scheduler {
     cria_engine_config config;
+    int ways;            /* steps that may be under way at once */
     cria_prefix *prefix; /* NULL: off */
     cria_blocks *blocks;
     cria_sequence_list running, waiting;
@@ -23,7 +25,7 @@ struct cria_scheduler {
     cria_scheduler_stats stats;
     cria_work *work; /* [most_running] */
     int32_t work_count;
-    int64_t tokens_left, rows_left; /* of the step being planned */
+    int64_t tokens_left, rows_left, decodes_left; /* of the step being planned */
 };
 
 /* ---- creation ---- */
@@ -32,11 +34,12 @@ static int64_t min64(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
-cria_status cria_scheduler_create(const cria_engine_config *config, cria_scheduler **out, cria_error *err) {
+cria_status cria_scheduler_create(const cria_engine_config *config, int ways, cria_scheduler **out, cria_error *err) {
     *out = NULL;
     cria_scheduler *scheduler = calloc(1, sizeof *scheduler);
     if (!scheduler) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for the scheduler");
     scheduler->config = *config;
+    scheduler->ways = ways;
     /* With no more running sequences than tokens and rows of a step, every decode has its place in every step and at
      * least one token and row are left for whoever prefills: nobody starves. */
     const cria_batch_limits *limits = &config->limits;
@@ -65,6 +68,10 @@ void cria_scheduler_destroy(cria_scheduler *scheduler) {
     cria_prefix_destroy(scheduler->prefix);
     free(scheduler->work);
     free(scheduler);
+}
+
+int64_t cria_scheduler_most_running(const cria_scheduler *scheduler) {
+    return scheduler->most_running;
 }
 
 /* ---- lists and blocks ---- */
@@ -181,8 +188,11 @@ static bool make_room(cria_scheduler *scheduler, cria_sequence *sequence) {
 }
 
 static void schedule_decodes(cria_scheduler *scheduler) {
-    for (cria_sequence *s = scheduler->running.first, *next; s; s = next) {
-        if (!s->paused && decodes(s) && make_room(scheduler, s)) schedule_chunk(scheduler, s);
+    for (cria_sequence *s = scheduler->running.first, *next; s && scheduler->decodes_left > 0; s = next) {
+        if (!s->paused && decodes(s) && make_room(scheduler, s)) {
+            schedule_chunk(scheduler, s);
+            scheduler->decodes_left--;
+        }
         next = s->running ? s->next : NULL; /* preempted itself: it was the last */
     }
 }
@@ -307,6 +317,7 @@ static cria_sequence *schedule_waiting(cria_scheduler *scheduler, uint64_t now_n
         next = s->next;
         if (scheduler->tokens_left <= 0 || scheduler->rows_left <= 0 || held >= MOST_HELD_BACK) break;
         if (s->paused) continue;
+        if (s->under_way) break; /* preempted just now: its last step may still give it a token */
         if (scheduler->prefix && better_held_back(scheduler, s)) {
             held++;
             continue;
@@ -321,12 +332,37 @@ static cria_sequence *schedule_waiting(cria_scheduler *scheduler, uint64_t now_n
 
 /* ---- a step ---- */
 
-int32_t cria_scheduler_next(cria_scheduler *scheduler, uint64_t now_ns, cria_work **out, cria_sequence **broken) {
+static int64_t shared(int64_t amount, int64_t ways) {
+    return (amount + ways - 1) / ways;
+}
+
+/* Where several steps may be under way, each gets an equal share of all decodes, and of all tokens that are known to be
+ * wanted: one step with everything would leave all stages but one without work. */
+static void size_step(cria_scheduler *scheduler, int64_t under_way) {
+    const cria_batch_limits *limits = &scheduler->config.limits;
+    scheduler->tokens_left = limits->tokens;
+    scheduler->rows_left = limits->rows;
+    scheduler->decodes_left = scheduler->most_running;
+    if (scheduler->ways == 1) return;
+    int64_t tokens = under_way + scheduler->waiting.prompt_tokens, decoding = 0;
+    for (const cria_sequence *s = scheduler->running.first; s; s = s->next) {
+        int64_t left = cria_sequence_wanted(s) - s->computed;
+        if (s->paused) continue;
+        tokens += left;
+        decoding += left == 0 || decodes(s); /* 0: its next token is under way */
+    }
+    int64_t share = shared(tokens, scheduler->ways);
+    if (share < FEWEST_TOKENS) share = FEWEST_TOKENS;
+    scheduler->tokens_left = min64(share, limits->tokens);
+    scheduler->decodes_left = shared(decoding, scheduler->ways);
+}
+
+int32_t cria_scheduler_next(cria_scheduler *scheduler, uint64_t now_ns, int64_t under_way, cria_work **out,
+                            cria_sequence **broken) {
     *broken = NULL;
     *out = scheduler->work;
     scheduler->work_count = 0;
-    scheduler->tokens_left = scheduler->config.limits.tokens;
-    scheduler->rows_left = scheduler->config.limits.rows;
+    size_step(scheduler, under_way);
     schedule_decodes(scheduler);
     schedule_prefills(scheduler);
     /* Whoever was just preempted does not come back here: of what it gave up, at least one block is taken. */
@@ -334,9 +370,10 @@ int32_t cria_scheduler_next(cria_scheduler *scheduler, uint64_t now_ns, cria_wor
     return *broken ? 0 : scheduler->work_count;
 }
 
-void cria_scheduler_done(cria_scheduler *scheduler, const cria_work *work) {
+void cria_scheduler_given(cria_scheduler *scheduler, const cria_work *work) {
     cria_sequence *sequence = work->sequence;
     int64_t block_tokens = scheduler->config.block_tokens;
+    sequence->under_way++;
     sequence->computed += work->count;
     if (work->prompt_rows) sequence->rows_done = work->prompt_first + work->prompt_rows;
     if (!scheduler->prefix) return;
@@ -348,10 +385,12 @@ void cria_scheduler_done(cria_scheduler *scheduler, const cria_work *work) {
     }
 }
 
-void cria_scheduler_stats_get(const cria_scheduler *scheduler, cria_scheduler_stats *out) {
-    *out = scheduler->stats;
-    out->running = scheduler->running.count;
-    out->waiting = scheduler->waiting.count;
-    out->waiting_prompt_tokens = scheduler->waiting.prompt_tokens;
-    out->blocks_free = cria_blocks_free(scheduler->blocks);
+void cria_scheduler_stats_add(const cria_scheduler *scheduler, cria_scheduler_stats *sum) {
+    sum->running += scheduler->running.count;
+    sum->waiting += scheduler->waiting.count;
+    sum->waiting_prompt_tokens += scheduler->waiting.prompt_tokens;
+    sum->blocks_free += cria_blocks_free(scheduler->blocks);
+    sum->preemptions += scheduler->stats.preemptions;
+    sum->prefix_queries += scheduler->stats.prefix_queries;
+    sum->prefix_hits += scheduler->stats.prefix_hits;
 }

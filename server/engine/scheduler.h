@@ -27,7 +27,8 @@ typedef struct {
 
 typedef struct cria_scheduler cria_scheduler;
 
-cria_status cria_scheduler_create(const cria_engine_config *config, cria_scheduler **out, cria_error *err);
+/* `ways` >= 1: how many steps may be under way at once. */
+cria_status cria_scheduler_create(const cria_engine_config *config, int ways, cria_scheduler **out, cria_error *err);
 /* Sequences must have been removed. */
 void cria_scheduler_destroy(cria_scheduler *scheduler);
 
@@ -38,12 +39,18 @@ void cria_scheduler_remove(cria_scheduler *scheduler, cria_sequence *sequence);
 /* Any one of its sequences; NULL: none is left. */
 cria_sequence *cria_scheduler_any(const cria_scheduler *scheduler);
 
-/* The next step's work, valid until the next call; 0: nothing can be done until something changes from outside. Sets
- * *broken to a sequence (or NULL) for which memory is out: remove it and call again; no work is given then. */
-int32_t cria_scheduler_next(cria_scheduler *scheduler, uint64_t now_ns, cria_work **out, cria_sequence **broken);
-/* After the step: the work's tokens are in the KV cache, full blocks can be found by others. */
-void cria_scheduler_done(cria_scheduler *scheduler, const cria_work *work);
+/* The most sequences that a step may have work of. */
+int64_t cria_scheduler_most_running(const cria_scheduler *scheduler);
+/* The next step's work, valid until the next call; 0: nothing can be done until a step ends or something changes from
+ * outside. `under_way`: tokens of the steps under way. Sets *broken to a sequence (or NULL) for which memory is out:
+ * remove it and call again; no work is given then. */
+int32_t cria_scheduler_next(cria_scheduler *scheduler, uint64_t now_ns, int64_t under_way, cria_work **out,
+                            cria_sequence **broken);
+/* The work goes to a step that runs before any later one: its tokens count as computed, full blocks can be found by
+ * others. */
+void cria_scheduler_given(cria_scheduler *scheduler, const cria_work *work);
 
-void cria_scheduler_stats_get(const cria_scheduler *scheduler, cria_scheduler_stats *out);
+/* Adds its figures to *sum. */
+void cria_scheduler_stats_add(const cria_scheduler *scheduler, cria_scheduler_stats *sum);
 
 #endif

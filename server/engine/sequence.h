@@ -27,12 +27,14 @@ typedef struct cria_sequence {
     struct cria_sequence *cancelled_next;
     struct cria_sequence *previous, *next; /* in one of these lists */
     uint64_t arrival;                      /* order of arrival */
+    int lane;                              /* which of the engine's replicas it runs on */
 
     int32_t prompt_count;
     int32_t count;     /* tokens known: prompt and generated */
     int32_t max_count; /* prompt + max_tokens */
-    int32_t computed;  /* tokens whose keys and values are in the blocks */
-    int32_t rows_done; /* prompt positions whose log-probability rows are done */
+    int32_t computed;  /* tokens whose keys and values are in the blocks, or will be by a step that is under way */
+    int32_t rows_done; /* prompt positions whose log-probability rows are done, or under way */
+    int32_t under_way; /* steps with work of this sequence whose results are not there yet */
     int32_t *blocks;   /* [ceil(max_count / block_tokens)] */
     int32_t block_count;
     int32_t chained; /* how many of the blocks were entered into the prefix cache */

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { VOCAB = 61, MOST_TOP = 5 };
+enum { VOCAB = 61, MOST_TOP = 5, MOST_DEPTH = 4 };
 
 static inline uint64_t mix(uint64_t a, uint64_t b) {
     uint64_t x = (a ^ (b * UINT64_C(0x9E3779B97F4A7C15))) + UINT64_C(0x632BE59BD9B4E019);
@@ -88,6 +88,11 @@ typedef struct {
     atomic_int hold;     /* while 1, steps do not end */
     atomic_int most_tokens, most_sequences;
     atomic_llong computed; /* tokens */
+    const cria_batch *under_way[MOST_DEPTH]; /* oldest first */
+    int depth, count;
+    atomic_int most_under_way;
+    atomic_int never_ready; /* while 1 */
+    uint64_t moods; /* of may_start and ready */
 } model;
 
 static inline void model_init(model *m, const cria_engine_config *config) {
@@ -174,6 +179,46 @@ static inline cria_status model_step(void *self, const cria_batch *batch, cria_b
     model_write(m, batch);
     for (int32_t r = 0; r < batch->rows; r++) model_row(m, batch, r, result);
     return CRIA_OK;
+}
+
+/* Several steps under way: each is run as late as possible, so that a batch that does not stay as it was is seen. */
+static inline cria_status model_start(void *self, const cria_batch *batch, cria_error *err) {
+    model *m = self;
+    if (m->count == m->depth) return cria_fail(err, CRIA_ERR_INTERNAL, "%d steps are under way", m->count);
+    m->under_way[m->count++] = batch;
+    if (m->count > m->most_under_way) m->most_under_way = m->count;
+    return CRIA_OK;
+}
+
+static inline cria_status model_finish(void *self, cria_batch_result *result, cria_error *err) {
+    model *m = self;
+    if (m->count == 0) return cria_fail(err, CRIA_ERR_INTERNAL, "no step is under way");
+    cria_status status = model_step(m, m->under_way[0], result, err);
+    for (int i = 1; i < m->count; i++) m->under_way[i - 1] = m->under_way[i];
+    m->count--;
+    return status;
+}
+
+static inline bool model_may_start(void *self, const cria_batch *batch) {
+    model *m = self;
+    (void)batch;
+    return m->count == 0 || mix(m->moods++, 1) % 4 != 0;
+}
+
+static inline bool model_ready(void *self) {
+    model *m = self;
+    return !m->never_ready && mix(m->moods++, 2) % 2;
+}
+
+static inline cria_runner model_runner(model *m, int depth) {
+    m->depth = depth;
+    if (depth == 1) return (cria_runner){.self = m, .step = model_step};
+    return (cria_runner){.self = m,
+                         .depth = depth,
+                         .may_start = model_may_start,
+                         .start = model_start,
+                         .ready = model_ready,
+                         .finish = model_finish};
 }
 
 /* ---- what comes back ---- */

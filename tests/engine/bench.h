@@ -34,12 +34,17 @@ static inline cria_engine_config plain_config(void) {
                                            .top_logprobs = MOST_TOP}};
 }
 
-static inline void bench_open(bench *b, cria_engine_config config) {
+/* `depth`: how many steps may be under way. */
+static inline void bench_open_deep(bench *b, cria_engine_config config, int depth) {
     b->config = config;
     model_init(&b->m, &config);
     cria_error err;
-    cria_runner runner = {.self = &b->m, .step = model_step};
+    cria_runner runner = model_runner(&b->m, depth);
     assert_int_equal(cria_engine_create(&config, runner, hear, NULL, NULL, &b->engine, &err), CRIA_OK);
+}
+
+static inline void bench_open(bench *b, cria_engine_config config) {
+    bench_open_deep(b, config, 1);
 }
 
 static inline void bench_close(bench *b) {

@@ -21,7 +21,7 @@ static cria_engine_config plain_config(void) {
 
 static cria_scheduler *make(const cria_engine_config *config) {
     cria_scheduler *scheduler;
-    assert_int_equal(cria_scheduler_create(config, &scheduler, NULL), CRIA_OK);
+    assert_int_equal(cria_scheduler_create(config, 1, &scheduler, NULL), CRIA_OK);
     return scheduler;
 }
 
@@ -43,11 +43,12 @@ static cria_sequence *add(cria_scheduler *scheduler, const cria_engine_config *c
 static int32_t step(cria_scheduler *scheduler) {
     cria_work *work;
     cria_sequence *broken;
-    int32_t count = cria_scheduler_next(scheduler, 1, &work, &broken);
+    int32_t count = cria_scheduler_next(scheduler, 1, 0, &work, &broken);
     assert_null(broken);
     for (int32_t i = 0; i < count; i++) {
         assert_true(work[i].count >= 1);
-        cria_scheduler_done(scheduler, &work[i]);
+        cria_scheduler_given(scheduler, &work[i]);
+        work[i].sequence->under_way--;
         if (work[i].samples) cria_sequence_append(work[i].sequence, 99);
     }
     return count;
@@ -61,8 +62,8 @@ static void drop(cria_scheduler *scheduler, cria_sequence *sequence) {
 static void end(cria_scheduler *scheduler) {
     cria_sequence *sequence;
     while ((sequence = cria_scheduler_any(scheduler)) != NULL) drop(scheduler, sequence);
-    cria_scheduler_stats stats;
-    cria_scheduler_stats_get(scheduler, &stats);
+    cria_scheduler_stats stats = {0};
+    cria_scheduler_stats_add(scheduler, &stats);
     assert_int_equal(stats.blocks_free, 16);
     assert_int_equal(stats.running + stats.waiting + stats.waiting_prompt_tokens, 0);
     cria_scheduler_destroy(scheduler);
@@ -111,8 +112,8 @@ static void no_more_run_than_rows_and_tokens_of_a_step_allow(void **state) {
         s[0]->paused = s[1]->paused = true; /* they give their places to the next two */
         for (int i = 0; i < 6; i++) step(scheduler);
         assert_true(s[2]->running && s[3]->running);
-        cria_scheduler_stats stats;
-        cria_scheduler_stats_get(scheduler, &stats);
+        cria_scheduler_stats stats = {0};
+        cria_scheduler_stats_add(scheduler, &stats);
         assert_int_equal(stats.running, 2);
         assert_int_equal(stats.waiting, 3);
         end(scheduler);
@@ -210,11 +211,11 @@ static void a_prompts_rows_stay_within_the_limit_and_follow_each_other(void **st
     cria_sequence *broken;
     int32_t next_row = 0;
     for (int i = 0; i < 4; i++) {
-        assert_int_equal(cria_scheduler_next(scheduler, 1, &work, &broken), 1);
+        assert_int_equal(cria_scheduler_next(scheduler, 1, 0, &work, &broken), 1);
         assert_int_equal(work->prompt_first * (work->prompt_rows > 0), next_row * (work->prompt_rows > 0));
         assert_int_equal(work->prompt_rows + work->samples, i < 3 ? 3 : 1);
         next_row += work->prompt_rows;
-        cria_scheduler_done(scheduler, work);
+        cria_scheduler_given(scheduler, work);
     }
     assert_int_equal(next_row, 9);
     assert_true(work->samples);

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-enum { ROUNDS = 24, REQUESTS = 150, SENDERS = 2, FAMILIES = 5 };
+enum { ROUNDS = 24, REQUESTS = 150, SENDERS = 2, FAMILIES = 5, MOST_REPLICAS = 3 };
 
 typedef struct {
     uint64_t state;
@@ -177,15 +177,22 @@ static void compare(const sender *s) {
     }
 }
 
-static void play_round(uint64_t seed, cria_engine_stats *total) {
+/* Gives how many steps were under way at once. */
+static int play_round(uint64_t seed, cria_engine_stats *total) {
     dice d = {seed};
+    int deepest = 0;
     cria_engine_config config = random_config(&d);
-    model m;
-    model_init(&m, &config);
+    model models[MOST_REPLICAS];
+    cria_runner runners[MOST_REPLICAS];
+    int replicas = seed % 4 == 0 ? 1 + (int)roll(&d, MOST_REPLICAS) : 1;
+    int depth = seed % 2 ? 1 : 1 + (int)roll(&d, MOST_DEPTH);
+    for (int i = 0; i < replicas; i++) {
+        model_init(&models[i], &config);
+        runners[i] = model_runner(&models[i], depth);
+    }
     cria_engine *engine;
     cria_error err;
-    cria_runner runner = {.self = &m, .step = model_step};
-    assert_int_equal(cria_engine_create(&config, runner, hear, NULL, NULL, &engine, &err), CRIA_OK);
+    assert_int_equal(cria_engine_create_replicas(&config, runners, replicas, hear, NULL, NULL, &engine, &err), CRIA_OK);
     sender *senders = calloc(SENDERS, sizeof *senders);
     pthread_t threads[SENDERS];
     for (int i = 0; i < SENDERS; i++) {
@@ -201,13 +208,19 @@ static void play_round(uint64_t seed, cria_engine_stats *total) {
     cria_engine_stats stats;
     for (int i = 0; i < SENDERS; i++) wait_for(&senders[i]);
     cria_engine_stats_get(engine, &stats);
-    assert_int_equal(stats.blocks_free, config.blocks);
+    assert_int_equal(stats.blocks_free, config.blocks * replicas);
+    assert_int_equal(stats.blocks_total, config.blocks * replicas);
     assert_int_equal(stats.running, 0);
     assert_int_equal(stats.waiting, 0);
     assert_int_equal(stats.waiting_prompt_tokens, 0);
     assert_false(stats.failed);
     cria_engine_destroy(engine);
-    assert_int_equal(m.faults, 0);
+    for (int i = 0; i < replicas; i++) {
+        assert_int_equal(models[i].faults, 0);
+        assert_true(models[i].computed > 0);
+        if (models[i].most_under_way > deepest) deepest = models[i].most_under_way;
+        free(models[i].cells);
+    }
     for (int i = 0; i < SENDERS; i++) {
         compare(&senders[i]);
         total->waiting += senders[i].refused;
@@ -219,13 +232,17 @@ static void play_round(uint64_t seed, cria_engine_stats *total) {
     total->prefix_hits += stats.prefix_hits;
     total->steps += stats.steps;
     free(senders);
-    free(m.cells);
+    return deepest;
 }
 
 static void every_answer_is_that_of_the_request_alone_and_no_block_is_lost(void **state) {
     (void)state;
     cria_engine_stats total = {0};
-    for (uint64_t seed = 1; seed <= ROUNDS; seed++) play_round(seed, &total);
+    int deepest = 0;
+    for (uint64_t seed = 1; seed <= ROUNDS; seed++) {
+        int depth = play_round(seed, &total);
+        if (depth > deepest) deepest = depth;
+    }
     printf(
         "stopped %d, by length %d, aborted %d, refused %d, steps %d, preemptions %d, tokens from the prefix cache %d\n",
         (int)total.finished[CRIA_FINISH_STOP], (int)total.finished[CRIA_FINISH_LENGTH],
@@ -235,6 +252,7 @@ static void every_answer_is_that_of_the_request_alone_and_no_block_is_lost(void 
     assert_true(total.finished[CRIA_FINISH_STOP] > 300 && total.finished[CRIA_FINISH_LENGTH] > 300);
     assert_true(total.finished[CRIA_FINISH_ABORT] > 20);
     assert_true(total.finished[CRIA_FINISH_ERROR] == 0);
+    assert_int_equal(deepest, MOST_DEPTH);
     assert_true(total.preemptions > 50 && total.prefix_hits > 1000);
 }
 
