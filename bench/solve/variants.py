@@ -1,4 +1,5 @@
-"""Random variants of contest instances: other limits, dropped nodes, scaled costs, sub-graphs, permuted nodes.
+"""Random variants of contest instances: other limits, dropped nodes and edges, scaled costs, sub-graphs, fewer
+strategies, disjoint unions, several copies, permuted nodes.
 
 A variant is its name, KIND-INSTANCE-SEED: the same name gives the same problem everywhere. Node and edge lists are
 Python's; costs of forbidden pairs (10^18 and more) stay as they are."""
@@ -7,7 +8,7 @@ import gzip
 import json
 import random
 
-KINDS = ("limit", "drop", "scale", "part", "permute")
+KINDS = ("limit", "drop", "scale", "part", "tight", "edges", "union", "tile", "fewer", "permute")
 FORBIDDEN = 10**18
 
 
@@ -80,18 +81,59 @@ def ball(problem, draw, share):
     return sorted(order)
 
 
-def make(name, sources):
-    """The problem called `name`; sources: {letter: problem}. The limit is drawn anew wherever nodes or costs change: a
-    share of 1.02 to 2, most of them small, of the least peak."""
+def drop_edges(problem, draw, share):
+    kept = [e for e in range(len(problem["edges"]["nodes"])) if draw.random() >= share]
+    return dict(problem, edges={key: [rows[e] for e in kept] for key, rows in problem["edges"].items()})
+
+
+def join(problems, offsets):
+    """All of them side by side, the times of each moved on."""
+    out = {"nodes": {"intervals": [], "costs": [], "usages": []}, "edges": {"nodes": [], "costs": []}}
+    for problem, offset in zip(problems, offsets):
+        first = len(out["nodes"]["costs"])
+        out["nodes"]["intervals"] += [[begin + offset, end + offset] for begin, end in problem["nodes"]["intervals"]]
+        out["nodes"]["costs"] += problem["nodes"]["costs"]
+        out["nodes"]["usages"] += problem["nodes"]["usages"]
+        out["edges"]["nodes"] += [[a + first, b + first] for a, b in problem["edges"]["nodes"]]
+        out["edges"]["costs"] += problem["edges"]["costs"]
+    return out
+
+
+def last_time(problem):
+    return max((end for _, end in problem["nodes"]["intervals"]), default=0)
+
+
+def keep_strategies(problem, draw, share, planted):
+    """Every strategy goes with probability 1 - share, but for those of `planted`, so that some answer remains."""
+    kept = [[i for i in range(len(costs)) if i == planted[v] or draw.random() < share]
+            for v, costs in enumerate(problem["nodes"]["costs"])]
+    nodes, edges = problem["nodes"], problem["edges"]
+    rows = []
+    for (a, b), costs in zip(edges["nodes"], edges["costs"]):
+        width = len(nodes["costs"][b])
+        rows.append([costs[i * width + j] for i in kept[a] for j in kept[b]])
+    return {"nodes": {"intervals": nodes["intervals"],
+                      "costs": [[row[i] for i in kept[v]] for v, row in enumerate(nodes["costs"])],
+                      "usages": [[row[i] for i in kept[v]] for v, row in enumerate(nodes["usages"])]},
+            "edges": {"nodes": edges["nodes"], "costs": rows}}
+
+
+def make(name, sources, answers):
+    """The problem called `name`; sources: {letter: problem}, answers: {letter: an assignment of it that fits}. The limit
+    is drawn anew: a share of 1.02 to 2, most of them small, of the least peak; of 1.002 to 1.05 where it is tight."""
     kind, letter, seed = name.split("-")
     draw = random.Random(name)
     problem = sources[letter]
     count = len(problem["nodes"]["costs"])
+    least, span = 0.02, 50
     if kind == "drop":
         share = draw.uniform(0.5, 0.98)
         problem = keep_nodes(problem, [v for v in range(count) if draw.random() < share])
     elif kind == "part":
         problem = keep_nodes(problem, ball(problem, draw, draw.uniform(0.05, 0.6)))
+    elif kind == "tight":
+        problem = keep_nodes(problem, ball(problem, draw, draw.uniform(0.05, 1)))
+        least, span = 0.002, 25
     elif kind == "permute":
         order = list(range(count))
         draw.shuffle(order)
@@ -100,7 +142,21 @@ def make(name, sources):
         share = draw.uniform(0.2, 1)
         problem = dict(problem, nodes=dict(problem["nodes"], costs=scale(problem["nodes"]["costs"], draw, share)),
                        edges=dict(problem["edges"], costs=scale(problem["edges"]["costs"], draw, share)))
-    return dict(problem, usage_limit=int(least_peak(problem) * (1 + 0.02 * 50 ** draw.random())))
+    elif kind == "edges":
+        problem = drop_edges(problem, draw, draw.uniform(0.02, 0.4))
+    elif kind == "union":
+        other = sources[draw.choice(sorted(sources))]
+        parts = [keep_nodes(p, ball(p, draw, draw.uniform(0.1, 0.7))) for p in (problem, other)]
+        problem = join(parts, [0, int(last_time(parts[0]) * draw.uniform(0, 0.8))])
+    elif kind == "tile":
+        copies = draw.randint(2, 3) if count > 2000 else draw.randint(2, 40)
+        step = last_time(problem) * draw.uniform(0.3, 0.9)
+        parts = [dict(problem, nodes=dict(problem["nodes"], costs=scale(problem["nodes"]["costs"], draw, 0.3)))
+                 for _ in range(copies)]
+        problem = join(parts, [int(step * k) for k in range(copies)])
+    elif kind == "fewer":
+        problem = keep_strategies(problem, draw, draw.uniform(0.3, 0.9), answers[letter])
+    return dict(problem, usage_limit=int(least_peak(problem) * (1 + least * span ** draw.random())))
 
 
 def write(problem, path):
