@@ -3,12 +3,14 @@
 
 #include "base/clock.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-enum { BUFFER_BYTES = 256 << 20, HUGE_PAGE = 2 << 20, CHUNK = 128 << 10, READ_ROUNDS = 3, PEAK_ROUNDS = 5 };
-enum { CHAINS = 10, LOOPS = 200000 }; /* ten independent chains hide the latency of every instruction here */
+enum { HUGE_PAGE = 2 << 20, CHUNK = 128 << 10, LEAST_READ = 1 << 20, PEAK_ROUNDS = 5 };
+enum { CHAINS = 10, LOOPS = 200000 }; /* ten independent chains hide the latency of every vector instruction here */
+enum { TILES = 4, TILE_LOOPS = LOOPS / 8 }; /* a tile instruction takes 16 cycles and its sum 52 */
 
 struct cria_calibration {
     cria_pool *pool;
@@ -19,6 +21,7 @@ struct cria_calibration {
 typedef struct {
     const char *data;
     cria_isa isa;
+    int64_t chunks;
 } read_context;
 
 #if defined(__x86_64__)
@@ -47,6 +50,40 @@ PEAK_LOOP(peak_bf16_avx512, "avx512f,avx512bf16", __m512, _mm512_setzero_ps(),
           _mm512_dpbf16_ps(acc[i], (__m512bh)one, (__m512bh)one))
 PEAK_LOOP(peak_i8_avx512, "avx512f,avx512vnni", __m512i, _mm512_setzero_si512(), _mm512_dpbusd_epi32(acc[i], one, one))
 
+typedef struct {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+} tile_config;
+
+/* Four sums of the same two full tiles, all zero: the instruction's speed does not depend on what it multiplies. */
+#define TILE_LOOP(name, feature, multiply)                                                                             \
+    __attribute__((target("amx-tile," feature))) static void name(cria_worker *worker, void *context) {                \
+        tile_config c = {.palette = 1};                                                                                \
+        (void)context;                                                                                                 \
+        for (int i = 0; i < TILES + 2; i++) {                                                                          \
+            c.row_bytes[i] = 64;                                                                                       \
+            c.rows[i] = 16;                                                                                            \
+        }                                                                                                              \
+        _tile_loadconfig(&c);                                                                                          \
+        _tile_zero(0);                                                                                                 \
+        _tile_zero(1);                                                                                                 \
+        _tile_zero(2);                                                                                                 \
+        _tile_zero(3);                                                                                                 \
+        _tile_zero(4);                                                                                                 \
+        _tile_zero(5);                                                                                                 \
+        cria_worker_barrier(worker); /* all at once */                                                                 \
+        for (int n = 0; n < TILE_LOOPS; n++) {                                                                         \
+            multiply(0, 4, 5);                                                                                         \
+            multiply(1, 4, 5);                                                                                         \
+            multiply(2, 4, 5);                                                                                         \
+            multiply(3, 4, 5);                                                                                         \
+        }                                                                                                              \
+        _tile_release();                                                                                               \
+    }
+TILE_LOOP(peak_bf16_amx, "amx-bf16", _tile_dpbf16ps)
+TILE_LOOP(peak_i8_amx, "amx-int8", _tile_dpbsud)
+
 #define READ_LOOP(name, features, vector, zero, combine, load)                                                         \
     __attribute__((target(features))) static void name(const char *p, const char *stop) {                              \
         vector sum = zero;                                                                                             \
@@ -67,7 +104,7 @@ static void read_scalar(const char *p, const char *stop) {
 static void read_job(cria_worker *worker, void *context) {
     const read_context *read = context;
     int64_t begin, end;
-    while (cria_worker_take(worker, BUFFER_BYTES / CHUNK, 1, &begin, &end)) {
+    while (cria_worker_take(worker, read->chunks, 1, &begin, &end)) {
         const char *p = read->data + begin * CHUNK, *stop = read->data + end * CHUNK;
 #if defined(__x86_64__)
         if (read->isa >= CRIA_ISA_AVX512) {
@@ -95,35 +132,52 @@ static double best_rate(cria_pool *pool, cria_pool_job *job, void *context, doub
     return best * 1e-9;
 }
 
-void cria_calibration_measure(cria_calibration *calibration, cria_rates *out) {
-    cria_pool *pool = calibration->pool;
-    read_context read = {calibration->buffer, calibration->isa};
-    *out = (cria_rates){.read_gbps = best_rate(pool, read_job, &read, BUFFER_BYTES, READ_ROUNDS)};
 #if defined(__x86_64__)
+/* The multiply instruction of each type: what the kernels of this instruction set use for many tokens. */
+static void measure_peaks(cria_pool *pool, cria_isa isa, cria_rates *out) {
     double steps = (double)CHAINS * LOOPS * cria_pool_threads(pool);
-    if (calibration->isa >= CRIA_ISA_AVX512)
+    double tiles = (double)TILES * TILE_LOOPS * cria_pool_threads(pool) * 16 * 16;
+    if (isa >= CRIA_ISA_AVX512)
         out->f32_gflops = best_rate(pool, peak_f32_avx512, NULL, 32 * steps, PEAK_ROUNDS);
-    else if (calibration->isa >= CRIA_ISA_AVX2)
+    else if (isa >= CRIA_ISA_AVX2)
         out->f32_gflops = best_rate(pool, peak_f32_avx2, NULL, 16 * steps, PEAK_ROUNDS);
-    if (calibration->isa >= CRIA_ISA_AVX512_BF16)
+    if (isa >= CRIA_ISA_AMX)
+        out->bf16_gflops = best_rate(pool, peak_bf16_amx, NULL, 2 * 32 * tiles, PEAK_ROUNDS);
+    else if (isa >= CRIA_ISA_AVX512_BF16)
         out->bf16_gflops = best_rate(pool, peak_bf16_avx512, NULL, 64 * steps, PEAK_ROUNDS);
-    if (calibration->isa >= CRIA_ISA_AVX512_VNNI)
+    if (isa >= CRIA_ISA_AMX)
+        out->i8_gops = best_rate(pool, peak_i8_amx, NULL, 2 * 64 * tiles, PEAK_ROUNDS);
+    else if (isa >= CRIA_ISA_AVX512_VNNI)
         out->i8_gops = best_rate(pool, peak_i8_avx512, NULL, 128 * steps, PEAK_ROUNDS);
-    else if (calibration->isa >= CRIA_ISA_AVX2)
+    else if (isa >= CRIA_ISA_AVX2)
         out->i8_gops = best_rate(pool, peak_i8_avx2, NULL, 64 * steps, PEAK_ROUNDS);
+}
+#endif
+
+void cria_calibration_measure(cria_calibration *calibration, double read_bytes, cria_rates *out) {
+    cria_pool *pool = calibration->pool;
+    double bytes = fmin(fmax(read_bytes, LEAST_READ), CRIA_CALIBRATION_BYTES);
+    read_context read = {calibration->buffer, calibration->isa, (int64_t)(bytes / CHUNK)};
+    bytes = (double)read.chunks * CHUNK;
+    int rounds = 2 + (int)(CRIA_CALIBRATION_BYTES / bytes); /* the first fills the cache, where there is one to fill */
+    *out = (cria_rates){.read_gbps = best_rate(pool, read_job, &read, bytes, rounds)};
+#if defined(__x86_64__)
+    measure_peaks(pool, calibration->isa, out);
 #endif
 }
 
 cria_status cria_calibration_create(cria_pool *pool, cria_isa isa, cria_calibration **out, cria_error *err) {
     cria_calibration *calibration = calloc(1, sizeof *calibration);
     if (!calibration) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for a calibration");
-    *calibration = (cria_calibration){.pool = pool, .isa = isa, .buffer = aligned_alloc(HUGE_PAGE, BUFFER_BYTES)};
+    *calibration =
+        (cria_calibration){.pool = pool, .isa = isa, .buffer = aligned_alloc(HUGE_PAGE, CRIA_CALIBRATION_BYTES)};
     if (!calibration->buffer) {
         free(calibration);
-        return cria_fail(err, CRIA_ERR_MEMORY, "no memory for a calibration buffer of %d bytes", BUFFER_BYTES);
+        return cria_fail(err, CRIA_ERR_MEMORY, "no memory for a calibration buffer of %d bytes",
+                         CRIA_CALIBRATION_BYTES);
     }
-    madvise(calibration->buffer, BUFFER_BYTES, MADV_HUGEPAGE);
-    memset(calibration->buffer, 1, BUFFER_BYTES);
+    madvise(calibration->buffer, CRIA_CALIBRATION_BYTES, MADV_HUGEPAGE);
+    memset(calibration->buffer, 1, CRIA_CALIBRATION_BYTES);
     *out = calibration;
     return CRIA_OK;
 }

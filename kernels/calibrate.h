@@ -1,6 +1,6 @@
 /* Calibration: what this machine gives at this moment, as the limits that speeds are compared with.
  *
- * A read of a buffer larger than any cache, and loops of nothing but one multiply instruction, on all workers of a pool
+ * A plain read of a buffer again and again, and loops of nothing but one multiply instruction, on all workers of a pool
  * at once. Machines throttle and have neighbours: measure beside every sample. One thread at a time. */
 #ifndef CRIA_KERNELS_CALIBRATE_H
 #define CRIA_KERNELS_CALIBRATE_H
@@ -14,16 +14,20 @@
 typedef struct {
     double read_gbps;   /* bytes of a plain sequential read */
     double f32_gflops;  /* fused multiply-add */
-    double bf16_gflops; /* vdpbf16ps */
-    double i8_gops;     /* u8 x s8 dot product: vpdpbusd, or vpmaddubsw with vpmaddwd and vpaddd on AVX2 */
+    double bf16_gflops; /* tdpbf16ps on AMX tiles, else vdpbf16ps */
+    double i8_gops; /* u8 x s8 dot product: tdpbsud on AMX tiles, vpdpbusd, or vpmaddubsw with vpmaddwd and vpaddd */
 } cria_rates;
 
 typedef struct cria_calibration cria_calibration;
 
+/* The most bytes that are read in a round: beyond any share of a cache that one machine gets. */
+enum { CRIA_CALIBRATION_BYTES = 256 << 20 };
+
 /* Maps the buffer (256 MiB). The pool is borrowed. */
 cria_status cria_calibration_create(cria_pool *pool, cria_isa isa, cria_calibration **out, cria_error *err);
 void cria_calibration_destroy(cria_calibration *calibration);
-/* The best of a few rounds of each loop, together about 0.15 s. */
-void cria_calibration_measure(cria_calibration *calibration, cria_rates *out);
+/* The best of a few rounds of each loop, together about 0.15 s. A round reads `read_bytes`, within 1 to 256 MiB: what
+ * is to be compared may fit a cache, and then reads faster than memory gives. */
+void cria_calibration_measure(cria_calibration *calibration, double read_bytes, cria_rates *out);
 
 #endif

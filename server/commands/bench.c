@@ -137,15 +137,20 @@ static cria_status check_fits(const cria_bench_case *c, const cria_engine_config
     return CRIA_OK;
 }
 
+/* Reads as many bytes as a decoding step of the case does. */
+static void calibrate_case(cria_calibration *calibration, cria_bench_case *c) {
+    cria_rates rates;
+    cria_calibration_measure(calibration, c->decode.bytes / (double)c->generated, &rates);
+    keep_best(&c->rates, &rates);
+}
+
 static cria_status run_repeats(bench *b, const cria_runtime *runtime, const cria_main_options *o,
                                cria_calibration *calibration, int64_t blocks_each, cria_bench_case *c,
                                cria_error *err) {
     double prefills[CRIA_BENCH_MAX_REPEAT], decodes[CRIA_BENCH_MAX_REPEAT];
     CRIA_TRY(decode(b, 0, 2, blocks_each, err)); /* warm-up */
     for (int64_t i = 0; i < o->repeat; i++) {
-        cria_rates rates;
-        cria_calibration_measure(calibration, &rates);
-        keep_best(&c->rates, &rates);
+        calibrate_case(calibration, c);
         cria_executor_profile(b->executor, o->profile);
         uint64_t start = cria_clock_ns();
         CRIA_TRY(prefill(b, c->prompt, blocks_each, err));
@@ -157,9 +162,23 @@ static cria_status run_repeats(bench *b, const cria_runtime *runtime, const cria
         decodes[i] = cria_seconds_between(start, cria_clock_ns());
         read_profile(runtime, &c->decode);
     }
+    calibrate_case(calibration, c);
     c->prefill.seconds = median(prefills, o->repeat);
     c->decode.seconds = median(decodes, o->repeat);
     return CRIA_OK;
+}
+
+static void count_case(const cria_runtime *runtime, int64_t budget, cria_bench_case *c) {
+    double batch = (double)c->batch, prompt = (double)c->prompt, generated = (double)c->generated;
+    work prefilled = {.steps = 0, .tokens = batch * prompt, .rows = batch, .pairs = batch * prompt * (prompt + 1) / 2};
+    for (int64_t at = 0; at < c->prompt; at += budget) {
+        prefilled.steps += batch;
+        prefilled.keys += batch * fmin(prompt, (double)(at + budget));
+    }
+    double seen = batch * generated * (prompt + (generated + 1) / 2);
+    work decoded = {generated, batch * generated, batch * generated, seen, seen};
+    count_work(runtime, &prefilled, &c->prefill);
+    count_work(runtime, &decoded, &c->decode);
 }
 
 static cria_status run_case(const cria_runtime *runtime, const cria_main_options *o, cria_calibration *calibration,
@@ -173,22 +192,13 @@ static cria_status run_case(const cria_runtime *runtime, const cria_main_options
                .budget = config.limits.tokens};
     int64_t blocks_each = (c->prompt + c->generated + b.block_tokens - 1) / b.block_tokens;
     CRIA_TRY(check_fits(c, &config, blocks_each * b.sequences, err));
+    count_case(runtime, b.budget, c);
     cria_status status = cria_batch_create(&config.limits, &b.batch, err);
     if (status == CRIA_OK) status = cria_batch_result_create(&config.limits, &b.result, err);
     if (status == CRIA_OK) status = run_repeats(&b, runtime, o, calibration, blocks_each, c, err);
     cria_batch_destroy(b.batch);
     cria_batch_result_destroy(b.result);
     CRIA_TRY(status);
-    double batch = (double)c->batch, prompt = (double)c->prompt, generated = (double)c->generated;
-    work prefilled = {.steps = 0, .tokens = batch * prompt, .rows = batch, .pairs = batch * prompt * (prompt + 1) / 2};
-    for (int64_t at = 0; at < c->prompt; at += b.budget) {
-        prefilled.steps += batch;
-        prefilled.keys += batch * fmin(prompt, (double)(at + b.budget));
-    }
-    double seen = batch * generated * (prompt + (generated + 1) / 2);
-    work decoded = {generated, batch * generated, batch * generated, seen, seen};
-    count_work(runtime, &prefilled, &c->prefill);
-    count_work(runtime, &decoded, &c->decode);
     cria_runtime_summary summary;
     cria_runtime_summarise(runtime, &summary);
     c->peak_gflops = peak_of(&c->rates, summary.weight_type);
@@ -249,7 +259,7 @@ static cria_status calibrate(const cria_command *command, int64_t *threads, size
         CRIA_TRY(cria_pool_create((int)threads[i], &pool, err));
         cria_status status = cria_calibration_create(pool, isa, &calibration, err);
         if (status == CRIA_OK) {
-            cria_calibration_measure(calibration, &rates[i]);
+            cria_calibration_measure(calibration, CRIA_CALIBRATION_BYTES, &rates[i]);
             cria_calibration_destroy(calibration);
         }
         cria_pool_destroy(pool);

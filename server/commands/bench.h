@@ -27,7 +27,7 @@ typedef struct {
 typedef struct {
     int64_t threads, batch, prompt, generated;
     cria_bench_phase prefill, decode;
-    cria_rates rates;   /* the best of the calibrations beside the repeats */
+    cria_rates rates;   /* the best of the calibrations around the repeats, over as many bytes as a step reads */
     double peak_gflops; /* of the instruction that multiplies this model's weights */
 } cria_bench_case;
 
