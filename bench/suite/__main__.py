@@ -1,19 +1,22 @@
 """Measures Cria beside other engines on this machine and writes docs/benchmarks.md: `./run bench --help`."""
 
 import argparse
+import collections
 import json
 import os
 import sys
 import time
 
 import environments
+import machine
 import measure
 import report
 import serving
 from places import CACHE, CRIA, MODELS, RESULTS, SMOLLM2
 from workloads import WORKLOADS, make
 
-QUICK_SECONDS = 270
+QUICK_SECONDS = 230  # of measuring; opening models and writing the report come on top
+SMALL = ("smollm2", "opt-125m")
 
 
 class Progress:
@@ -48,6 +51,8 @@ def parse():
                         "prefill, 'batch 16'")
     parser.add_argument("--threads", default="1,2", help="default %(default)s")
     parser.add_argument("--rounds", type=int, default=2 if quick else 5, help="samples of each engine; default %(default)s")
+    parser.add_argument("--again", action="store_true", help="also what this commit's program has --rounds samples of on a "
+                        "machine of this kind; without it a run that was cut off goes on where it was")
     parser.add_argument("--serving", action="store_true", help="measure serving over HTTP instead of the engines themselves")
     parser.add_argument("--rates", default="inf,1,2,3", help="--serving: requests per second; default %(default)s")
     parser.add_argument("--seconds", type=float, default=15 if quick else 30, help="--serving: length of each; default %(default)s")
@@ -62,8 +67,9 @@ def parse():
     options.cases = [word.strip() for word in options.cases.split(",") if word.strip()]
     options.rates = [float(word) for word in options.rates.split(",")]
     options.threads = [int(word) for word in options.threads.split(",")]
-    options.log, options.commit, options.machine = CACHE / "bench/rivals.log", measure.commit(), measure.machine()
+    options.log, options.commit, options.machine = CACHE / "bench/rivals.log", machine.commit(), machine.describe()
     options.quick = quick
+    options.wants = lambda case: not options.cases or any(word in case.name for word in options.cases)
     unknown = {word.split(":")[0] for word in options.only} - set(names)
     if unknown:
         parser.error(f"--only: no model is called {', '.join(sorted(unknown))}; there are {', '.join(names)}")
@@ -81,7 +87,7 @@ def chosen(options):
 
 def set_up(engines, options, say):
     """Installs and makes what the chosen engines need. What fails is said and left out; the rest goes on."""
-    with measure.hold(options.shared):
+    with machine.hold(options.shared):
         missing = {}
         for name in sorted({engine.environment for row in engines.values() for engine in row}):
             reason = environments.install(name, say)
@@ -109,7 +115,7 @@ def set_up(engines, options, say):
 
 def set_up_servers(options, say):
     """The same for servers; measure_all leaves out those whose environment is not there."""
-    with measure.hold(options.shared):
+    with machine.hold(options.shared):
         for server in serving.wanted(options):
             reason = environments.install(server.environment, say) if server.environment else None
             if reason:
@@ -120,22 +126,34 @@ def set_up_servers(options, say):
 
 
 def measure_all(engines, options, say, write):
-    for workload, row in engines.items():
-        for threads in options.threads:
-            session = measure.Session(workload, row, threads, options, say, write)
-            try:
-                for number in range(options.rounds):
-                    for case in workload.cases:
-                        if options.cases and not any(word in case.name for word in options.cases):
-                            continue
-                        say(f"{workload.name}, {threads} thread(s): {case.name}, round {number + 1}")
-                        session.round(case, number)
-                        say.advance()
-                        if options.quick and time.monotonic() - say.start > QUICK_SECONDS:
-                            say("QUICK: the time is up; what has been measured is reported")
-                            return
-            finally:
+    """One workload after the other; both thread counts at once where two copies of all its models fit in memory."""
+    deadline = time.monotonic() + (QUICK_SECONDS if options.quick else 1e9)
+    planned = [(workload, group, work) for workload in engines
+               for group in ([options.threads] if workload.model in SMALL else [[n] for n in options.threads])
+               if (work := missing_rounds(workload, group, options))]
+    say.total = max(1, sum(len(work) for _, _, work in planned))
+    for workload, group, work in planned:
+        sessions = {}
+        try:
+            for threads in sorted({threads for threads, _, _ in work}):
+                sessions[threads] = measure.Session(workload, engines[workload], threads, options, say, write)
+            todo = [(sessions[threads], case, number) for threads, case, number in work]
+            if not measure.run_rounds(todo, options, say, write, deadline):
+                say("QUICK: the time is up; what has been measured is reported")
+                return
+        finally:
+            for session in sessions.values():
                 session.close()
+
+
+def missing_rounds(workload, threads_group, options):
+    """(threads, case, round) that are not in the results yet, each round of all cases before the next."""
+    rows = [] if options.again or options.quick else [
+        row for row in report.load("speed.jsonl") if row["commit"] == options.commit and machine.same(row, options.machine)
+        and (row["engine"], row["model"], row["type"]) == ("Cria", workload.model, workload.type) and machine.is_clean(row)]
+    done = collections.Counter((row["threads"], row["case"]) for row in rows)
+    return [(threads, case, number) for number in range(options.rounds) for case in workload.cases for threads in threads_group
+            if options.wants(case) and done[threads, case.name] <= number]
 
 
 def appender(name):
@@ -156,8 +174,7 @@ def main():
     options.log.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.mkdir(parents=True, exist_ok=True)
     engines = chosen(options)
-    say = Progress(len(serving.wanted(options)) * len(options.rates) * options.rounds if options.serving else
-                   sum(len(w.cases) for w in engines) * len(options.threads) * options.rounds)
+    say = Progress(len(serving.wanted(options)) * len(options.rates) * options.rounds)
     if not options.report:
         if options.serving:
             set_up_servers(options, say)

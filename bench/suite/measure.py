@@ -1,56 +1,27 @@
 """Interleaved samples: Cria and every rival in turn, a calibration beside each, in rounds; only ratios are relied on."""
 
-import contextlib
+import collections
 import datetime
 import json
 import select
-import shlex
+import statistics
 import subprocess
 import time
 
 import environments
-from places import CRIA, RIVALS, ROOT, plain_environment
+import machine
+from places import RIVALS, plain_environment
 from workloads import cria_command
 
 OPEN_SECONDS, SAMPLE_SECONDS = 300, 110
-REST_SECONDS = 0.5  # between samples: a rival's threads may spin for a while after their work
-
-
-class Hold:
-    """Runs COMMAND around a block, such as `flock FILE`: it starts a child that says so and waits for its input to end.
-    None: nothing. `lost` is true once the command has ended by itself, and with it whatever it held."""
-
-    def __init__(self, command):
-        self.child = None
-        if command:
-            self.child = subprocess.Popen([*shlex.split(command), "sh", "-c", "echo held; cat >/dev/null"],
-                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            if self.child.stdout.readline().strip() != "held":
-                raise RuntimeError(f"{command}: it ended before it began")
-
-    @property
-    def lost(self):
-        return self.child is not None and self.child.poll() is not None
-
-    def release(self):
-        if self.child:
-            self.child.stdin.close()
-            self.child.wait()
-
-
-@contextlib.contextmanager
-def hold(command):
-    held = Hold(command)
-    try:
-        yield held
-    finally:
-        held.release()
+HOLD_SECONDS = 135  # of --exclusive, whose commands may have a limit of their own
 
 
 class Worker:
     """A rival's program with its model open; it sleeps between its samples."""
 
     def __init__(self, engine, threads, log):
+        self.engine = engine
         command = [str(environments.python(engine.environment)), str(RIVALS / f"{engine.worker}_worker.py")]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
                                         env=plain_environment(OMP_NUM_THREADS=str(threads)))
@@ -70,10 +41,11 @@ class Worker:
             raise RuntimeError(answer["error"])
         return answer
 
-    def sample(self, case):
-        answer = self.ask({"phase": case.phase, "batch": case.batch, "prompt": case.prompt, "tokens": case.tokens},
-                          SAMPLE_SECONDS)
-        return answer["count"] / answer["seconds"]
+    def sample(self, case, repeat=1):
+        """Tokens per second, the median of `repeat` runs."""
+        request = {"phase": case.phase, "batch": case.batch, "prompt": case.prompt, "tokens": case.tokens}
+        answers = [self.ask(request, SAMPLE_SECONDS) for _ in range(repeat)]
+        return statistics.median(answer["count"] / answer["seconds"] for answer in answers)
 
     def close(self):
         self.process.kill()
@@ -82,39 +54,8 @@ class Worker:
         self.process.stdout.close()
 
 
-def output_of(command):
-    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    if result.returncode != 0:
-        raise RuntimeError(result.stderr.strip().splitlines()[-1] if result.stderr.strip() else f"{command[0]} failed")
-    return result.stdout
-
-
-def machine():
-    """What every row says of where it was measured."""
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        lines = dict(line.split(":", 1) for line in file.read().split("\n\n")[0].splitlines() if ":" in line)
-    fields = {key.strip(): value.strip() for key, value in lines.items()}
-    flags = fields.get("flags", "").split()
-    known = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "VNNI", "avx512_bf16": "BF16", "amx_int8": "AMX"}
-    return {"cpu": fields.get("model name", "unknown"), "family": fields.get("cpu family"), "model_number": fields.get("model"),
-            "features": [name for flag, name in known.items() if flag in flags]}
-
-
-def commit():
-    try:
-        return output_of(["git", "rev-parse", "--short", "HEAD"]).strip()
-    except (RuntimeError, OSError):
-        return "unknown"
-
-
-def calibrate(threads):
-    row = json.loads(output_of([str(CRIA), "bench", "--calibrate", "--threads", str(threads), "--json"]))["calibration"][0]
-    row.pop("threads")
-    return row
-
-
 def sample_cria(workload, case, threads):
-    row = json.loads(output_of(cria_command(workload, case, threads)))["results"][0]
+    row = json.loads(machine.output_of(cria_command(workload, case, threads, case.repeat)))["results"][0]
     phase = row[case.phase]
     kept = ("bytes_per_token", "operations_per_token", "gbps", "gflops", "read_share", "peak_share")
     return phase["tokens_per_second"], row["limits"], {name: phase[name] for name in kept}
@@ -125,9 +66,9 @@ class Session:
 
     def __init__(self, workload, engines, threads, options, say, write):
         self.workload, self.threads, self.options, self.say, self.write = workload, threads, options, say, write
-        self.workers, self.failed, self.run_id = {}, {}, f"{int(time.time() * 1000):x}"
+        self.workers, self.run_id, self.seconds = {}, f"{int(time.time() * 1000):x}", {}
         self.log = open(options.log, "a", encoding="utf-8")  # closed by close()
-        with hold(options.shared):
+        with machine.hold(options.shared):
             for engine in engines:
                 say(f"{workload.name}, {threads} thread(s): opening {engine.name}")
                 try:
@@ -138,56 +79,87 @@ class Session:
                     self.give_up(engine, error)
 
     def cases_of(self, engine):
-        return [case for case in self.workload.cases if not engine.cases or case.name in engine.cases]
+        return [case for case in self.workload.cases
+                if (not engine.cases or case.name in engine.cases) and self.options.wants(case)]
 
     def give_up(self, engine, error):
         self.say(f"{engine.name}: {error}")
-        self.failed[engine.name] = str(error)
         worker = self.workers.pop(engine, None)
         if worker:
             worker.close()
 
-    def row(self, engine, label, version, case, round_number, rate, limits, more):
+    def row(self, engine, label, version, case, number, sampled, others):
+        rate, limits, more = sampled
         return {"when": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "run": self.run_id,
                 "commit": self.options.commit, **self.options.machine, "threads": self.threads,
-                "model": self.workload.model, "type": self.workload.type, "case": case.name, "round": round_number,
+                "model": self.workload.model, "type": self.workload.type, "case": case.name, "round": number,
                 "engine": engine, "label": label, "version": version, "tokens_per_second": round(rate, 3),
-                "limits": limits, **more}
+                "others": others, "limits": limits, **more}
+
+    def cria(self, case, number):
+        machine.rest()
+        with machine.Watch() as watch:
+            sampled = sample_cria(self.workload, case, self.threads)
+        return self.row("Cria", "", self.options.commit, case, number, sampled, watch.others)
+
+    def rival(self, worker, case, number):
+        machine.rest()
+        limits = machine.calibrate(self.threads)
+        with machine.Watch(worker.process.pid) as watch:
+            rate = worker.sample(case, case.repeat)
+        engine, opened = worker.engine, worker.opened
+        return self.row(engine.rival, engine.label, opened["version"], case, number,
+                        (rate, limits, {"settings": opened["settings"]}), watch.others)
 
     def round(self, case, number):
-        """One sample of each engine, Cria first in even rounds and last in odd ones; all or nothing is kept."""
-        rows = []
-
-        def cria():
-            time.sleep(REST_SECONDS)
-            rate, limits, more = sample_cria(self.workload, case, self.threads)
-            rows.append(self.row("Cria", "", self.options.commit, case, number, rate, limits, more))
-
-        with hold(self.options.exclusive) as held:
-            if number % 2 == 0:
-                cria()
-            for engine, worker in list(self.workers.items()):
-                if case not in self.cases_of(engine):
-                    continue
-                time.sleep(REST_SECONDS)
-                limits = calibrate(self.threads)
+        """One sample of each engine, Cria first in even rounds and last in odd ones. Returns the rows."""
+        start, rows = time.monotonic(), []
+        if number % 2 == 0:
+            rows.append(self.cria(case, number))
+        for engine, worker in list(self.workers.items()):
+            if case in self.cases_of(engine):
                 try:
-                    rate = worker.sample(case)
-                except RuntimeError as error:
+                    rows.append(self.rival(worker, case, number))
+                except (RuntimeError, OSError) as error:
                     self.give_up(engine, error)
-                    continue
-                rows.append(self.row(engine.rival, engine.label, worker.opened["version"], case, number, rate, limits,
-                                     {"settings": worker.opened["settings"]}))
-            if number % 2:
-                cria()
-            lost = held.lost
-        if lost:
-            self.say(f"{case.name}: the machine was not ours to the end; this round is dropped")
-            return
-        for row in rows:
-            self.write(row)
+        if number % 2:
+            rows.append(self.cria(case, number))
+        self.seconds[case] = max(time.monotonic() - start, self.seconds.get(case, 0))
+        return rows
 
     def close(self):
         for worker in self.workers.values():
             worker.close()
         self.log.close()
+
+
+def run_rounds(todo, options, say, write, deadline):
+    """Does `todo`, a list of (session, case, round), a handful at a time within --exclusive; each round is kept whole or
+    not at all. Returns False when the deadline came first."""
+    todo, again = list(todo), collections.Counter()
+    while todo:
+        with machine.hold(options.exclusive) as held:
+            begun = False
+            while todo:
+                session, case, number = todo[0]
+                if time.monotonic() > deadline:
+                    return False
+                if options.exclusive and begun and held.seconds + 1.2 * session.seconds.get(case, 20) > HOLD_SECONDS:
+                    break
+                begun = True
+                say(f"{session.workload.name}, {session.threads} thread(s): {case.name}, round {number + 1}")
+                rows = session.round(case, number)
+                if held.lost:
+                    say("the machine was not ours to the end; this round is measured again")
+                    session.seconds[case] = HOLD_SECONDS / 2
+                    break
+                todo.pop(0)
+                for row in rows:
+                    write(row)
+                say.advance()
+                if not all(map(machine.is_clean, rows)) and again[session, case] < options.rounds:
+                    say("somebody else used the machine meanwhile; this round is kept, and one more added")
+                    again[session, case] += 1
+                    todo.append((session, case, number + options.rounds))
+                    say.total += 1
+    return True

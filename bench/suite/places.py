@@ -5,6 +5,7 @@ import pathlib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CRIA = ROOT / "build/cria"
+PROGRAM_SOURCES = ("base", "kernels", "models", "parallel", "server", "tokenizer", "CMakeLists.txt")
 RESULTS = ROOT / "bench/results"
 RIVALS = ROOT / "bench/rivals"
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "cria"

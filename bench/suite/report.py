@@ -3,6 +3,7 @@
 import json
 import statistics
 
+import machine
 import plots
 import serving_report
 from places import RESULTS, ROOT
@@ -15,12 +16,13 @@ Made by `./run bench` from the samples in `bench/results/`. The parts between th
 outside them is written by hand.
 """
 SPEED_INTRO = """
-All engines run interleaved: in each round every engine gives one sample of a case, with a calibration (a plain read of
-256 MiB and loops of nothing but the multiply instruction, on the same number of threads) beside it. The machine is
-shared and throttles, so that tokens per second differ from hour to hour; the ratio is the median over the rounds, with
-the smallest and largest in brackets. **At least** is the project's bar; it is judged against the best rival of a case,
-the line in bold. Read and peak are what Cria's weight and KV bytes and its operations come to, as a share of the
-calibration beside it.
+All engines run interleaved: in each round every engine gives one sample of a case, with a calibration beside it on the
+same number of threads: a plain read, for Cria of as many bytes as a decoding step reads (256 MiB at most; a small model
+may fit what a cache gives), and loops of nothing but the multiply instruction. The machine is shared and throttles, so
+that tokens per second differ from hour to hour; the ratio is the median over the rounds, with the smallest and largest
+in brackets. A round in which somebody else used more than 12% of a core is left out where there are others. **At
+least** is the project's bar; it is judged against the best rival of a case, the line in bold. Read and peak are what
+Cria's weight and KV bytes and its operations come to, as a share of the calibration beside it.
 """
 
 
@@ -32,29 +34,38 @@ def load(name):
         return [json.loads(line) for line in file if line.strip()]
 
 
+def comparable(rows):
+    """Those of the newest sample's kind of machine: what another one gave does not belong in the same table."""
+    return [row for row in rows if machine.same(row, rows[-1])]
+
+
 def comparisons(rows):
-    """For each (model, type, threads, case, rival): the latest run that has it and Cria in the same rounds."""
-    runs = {}
-    for row in rows:
+    """For each (model, type, threads, case) and rival: the rounds that have both it and Cria at the newest commit that
+    has such a round, those alone that had the machine for themselves where there are two of them."""
+    rounds = {}
+    for row in comparable(rows):
         key = (row["model"], row["type"], row["threads"], row["case"])
-        runs.setdefault(key, {}).setdefault(row["run"], []).append(row)
+        rounds.setdefault(key, {}).setdefault((row["run"], row["round"]), []).append(row)
     out = {}
-    for key, by_run in runs.items():
-        for run in by_run.values():  # in the order of the file: later runs replace earlier ones
-            cria = {row["round"]: row for row in run if row["engine"] == "Cria"}
-            rivals = {}
-            for row in run:
-                if row["engine"] != "Cria" and row["round"] in cria:
-                    rivals.setdefault(f"{row['engine']} {row['label']}".strip(), []).append(row)
-            for rival, theirs in rivals.items():
-                ours = [cria[row["round"]] for row in theirs]
-                out.setdefault(key, {})[rival] = compare(ours, theirs)
-            if cria and not rivals and key not in out:
-                out[key] = {"": compare(list(cria.values()), [])}
-    return out
+    for key, group in rounds.items():
+        pairs = {}
+        for members in group.values():
+            cria = next((row for row in members if row["engine"] == "Cria"), None)
+            for row in members:
+                if cria and row is not cria:
+                    pairs.setdefault(f"{row['engine']} {row['label']}".strip(), []).append((cria, row))
+        for rival, found in pairs.items():
+            newest = [pair for pair in found if pair[0]["commit"] == found[-1][0]["commit"]]
+            clean = [pair for pair in newest if all(map(machine.is_clean, pair))]
+            out.setdefault(key, {})[rival] = compare(*zip(*(clean if len(clean) > 1 else newest)))
+        if not pairs:
+            out[key] = {"": compare([row for members in group.values() for row in members if row["engine"] == "Cria"], [])}
+    return {key: found for key, found in out.items() if any(c["rounds"] for c in found.values())}
 
 
 def compare(ours, theirs):
+    if not ours:
+        return {"rounds": 0}
     ratios = [a["tokens_per_second"] / b["tokens_per_second"] for a, b in zip(ours, theirs)]
     median = lambda name, rows: statistics.median(row[name] for row in rows) if rows else None
     return {"ratios": ratios, "ratio": statistics.median(ratios) if ratios else None, "rounds": len(ours),
@@ -62,7 +73,8 @@ def compare(ours, theirs):
             "gbps": median("gbps", ours), "gflops": median("gflops", ours), "read": median("read_share", ours),
             "peak": median("peak_share", ours), "read_gbps": statistics.median(r["limits"]["read_gbps"] for r in ours),
             "version": theirs[-1]["version"] if theirs else "", "when": ours[-1]["when"][:16].replace("T", " "),
-            "commit": ours[-1]["commit"], "cpu": ours[-1]["cpu"], "features": ours[-1]["features"]}
+            "commit": ours[-1]["commit"], "cpu": ours[-1]["cpu"], "number": ours[-1]["model_number"],
+            "features": ours[-1]["features"]}
 
 
 def number(value):
@@ -78,15 +90,15 @@ def rows_of(case, threads, found, least):
         bar = reached = ""
         if rival == best and least:
             bar, reached = f"{least:g}x", "yes" if c["ratio"] >= least else "**no**"
-        ratio = f"{mark}{c['ratio']:.2f}x{mark} ({min(c['ratios']):.2f}–{max(c['ratios']):.2f})" if rival else ""
+        ratio = f"{mark}{c['ratio']:.2f}x{mark} ({min(c['ratios']):.2f}–{max(c['ratios']):.2f}, {c['rounds']}x)" if rival else ""
         yield (f"| {case.name} | {threads} | {number(c['cria'])} | {share} | {mark}{rival}{mark} | {number(c['rival'])} | {ratio} "
                f"| {bar} | {reached} | {c['when']}, {c['commit']} |")
 
 
 def speed(results):
     lines = [SPEED_INTRO]
-    machines = sorted({(c["cpu"], ", ".join(c["features"])) for found in results.values() for c in found.values()})
-    lines += [f"Measured on {cpu} ({features})." for cpu, features in machines]
+    machines = sorted({(c["cpu"], c["number"], ", ".join(c["features"])) for found in results.values() for c in found.values()})
+    lines += [f"Measured on {cpu}, model {model} ({features})." for cpu, model, features in machines]
     versions = sorted({c["version"] for found in results.values() for c in found.values() if c["version"]})
     lines += ["Rivals: " + "; ".join(versions) + ".", ""]
     model = None
@@ -128,7 +140,7 @@ def replace_section(text, name, body):
 def write(say):
     """Keeps everything in the document that stands outside the marks."""
     text = DOCUMENT.read_text(encoding="utf-8") if DOCUMENT.exists() else HEAD
-    results, served = comparisons(load("speed.jsonl")), load("serving.jsonl")
+    results, served = comparisons(load("speed.jsonl")), comparable(load("serving.jsonl"))
     plots.draw(results, served, say)
     if results:
         text = replace_section(text, "speed", speed(results))

@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 
 import environments
-import measure
+import machine
 from places import CRIA, MODELS, ROOT, SMOLLM2, plain_environment
 
 VOCAB = 49000  # below that of every model here
@@ -102,12 +102,12 @@ def wait_ready(process, port):
 def load(port, rate, count):
     words = [sys.executable, str(ROOT / "bench/load"), "--url", f"http://127.0.0.1:{port}", "--model", "bench", "--rate", f"{rate:g}",
              "--requests", str(count), "--input-tokens", "128", "--output-tokens", "64", "--vocab", str(VOCAB), "--json", "-"]
-    return json.loads(measure.output_of(words))[0]
+    return json.loads(machine.output_of(words))[0]
 
 
 def measure_server(server, options, say, write):
     with open(options.log, "a", encoding="utf-8") as log:
-        with measure.hold(options.shared):
+        with machine.hold(options.shared):
             stack = contextlib.ExitStack()
             port = stack.enter_context(running(server, log))
         with stack:
@@ -115,8 +115,8 @@ def measure_server(server, options, say, write):
             for rate in options.rates:
                 count = SATURATION if math.isinf(rate) else max(8, round(rate * options.seconds))
                 say(f"{server.model}, {server.engine}: {count} requests at {rate:g} per second")
-                with measure.hold(options.exclusive) as held:
-                    limits = measure.calibrate(os.cpu_count())
+                with machine.hold(options.exclusive) as held:
+                    limits = machine.calibrate(os.cpu_count())
                     report = load(port, rate, count)
                     lost = held.lost
                 say.advance()

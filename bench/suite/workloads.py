@@ -35,6 +35,7 @@ class Case:
     prompt: int
     tokens: int
     least: tuple = (None, None)
+    repeat: int = 1  # runs to a sample, whose median it is
 
     @property
     def name(self):
@@ -55,12 +56,12 @@ class Workload:
         return f"{self.model} {self.type}"
 
 
-def decode(batch, tokens, least):
-    return Case("decode", batch, 32, tokens, least)
+def decode(batch, tokens, least, repeat=1):
+    return Case("decode", batch, 32, tokens, least, repeat)
 
 
-def prefill(least):
-    return Case("prefill", 1, 512, 0, least)
+def prefill(least, repeat=1):
+    return Case("prefill", 1, 512, 0, least, repeat)
 
 
 def llama(path):
@@ -69,9 +70,9 @@ def llama(path):
             Engine("ik_llama.cpp", "ik_llama.cpp", "llama_cpp", {"model": path, "flash": False}))
 
 
-def opt(model, type_name, one, eight, prompt, tokens):
+def opt(model, type_name, one, eight, prompt, tokens, repeat):
     folder = MODELS / model
-    cases = (decode(1, tokens, one), decode(8, tokens, eight), prefill(prompt))
+    cases = (decode(1, tokens, one, repeat), decode(8, tokens, eight, repeat), prefill(prompt, repeat))
     torch_type = {"f32": "float32", "bf16": "bfloat16"}.get(type_name)
     engines, make = [], [model]
     if type_name in ("int8", "f32"):
@@ -99,17 +100,17 @@ def llama_shape(type_name, one, prompt):
 
 WORKLOADS = (
     Workload("smollm2", "q4_1", (str(SMOLLM2),), llama(SMOLLM2),
-             (decode(1, 64, (2, 1.7)), decode(16, 32, (6, 6)), prefill((2.5, 2.5)))),
-    opt("opt-125m", "int8", (3, 3), (3, 2.5), (1.6, 1.6), 64),
-    opt("opt-125m", "bf16", (2.5, 2.5), (4, 4), (1.5, 1.5), 64),
-    opt("opt-125m", "f32", (1.5, 1.5), (None, None), (1.1, 1.1), 64),
+             (decode(1, 64, (2, 1.7), 3), decode(16, 32, (6, 6)), prefill((2.5, 2.5), 3))),
+    opt("opt-125m", "int8", (3, 3), (3, 2.5), (1.6, 1.6), 32, 3),
+    opt("opt-125m", "bf16", (2.5, 2.5), (4, 4), (1.5, 1.5), 32, 3),
+    opt("opt-125m", "f32", (1.5, 1.5), (None, None), (1.1, 1.1), 32, 3),
     llama_shape("q8_0", (1.3, 1.1), (2.5, 2.5)),
     llama_shape("q4_0", (1.5, 1.2), (2, 2)),
     llama_shape("q4_1", (1.5, 1.3), (2, 2)),
     llama_shape("bf16", (1.1, 1), (1.2, 1.2)),
-    opt("opt-1.3b", "int8", (1.8, 1.8), (2.2, 2), (1.3, 1.3), 8),
-    opt("opt-1.3b", "bf16", (1.7, 1.5), (2.5, 2.5), (1.1, 1.1), 8),
-    opt("opt-1.3b", "f32", (1.25, 1), (None, None), (1.05, 1.05), 8),
+    opt("opt-1.3b", "int8", (1.8, 1.8), (2.2, 2), (1.3, 1.3), 8, 1),
+    opt("opt-1.3b", "bf16", (1.7, 1.5), (2.5, 2.5), (1.1, 1.1), 8, 1),
+    opt("opt-1.3b", "f32", (1.25, 1), (None, None), (1.05, 1.05), 8, 1),
 )
 
 
