@@ -21,7 +21,8 @@ typedef struct {
     /* The sharding in which values that come from before first_op arrive, and those read behind the range or by nobody
      * are left; by tensor id, CRIA_ANY where there is no wish. NULL: free of choice and of cost. */
     const cria_sharding *boundary;
-    double seconds; /* for the solver; <= 0: until proven optimal */
+    double seconds;     /* for the solver; <= 0: until proven optimal or `iterations` are done */
+    int64_t iterations; /* of the solver instead of time, so that the answer is always the same; <= 0: no limit */
     int threads;
     uint64_t seed;
 } cria_intra_options;

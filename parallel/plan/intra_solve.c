@@ -71,7 +71,10 @@ cria_status cria_intra_search(const cria_intra_problem *p, bool limited, double 
     cria_status status = work ? cria_problem_create(limited ? p->options->memory_limit : -1, &problem, err)
                               : cria_fail(err, CRIA_ERR_MEMORY, "no memory to plan %d operators", p->ops);
     if (status == CRIA_OK) status = fill(p, scale, limited, work, problem, err);
-    cria_solve_options how = {.seconds = seconds, .threads = p->options->threads, .seed = p->options->seed};
+    cria_solve_options how = {.seconds = seconds,
+                              .iterations = p->options->iterations,
+                              .threads = p->options->threads,
+                              .seed = p->options->seed};
     if (status == CRIA_OK) status = cria_solve(problem, &how, &solution, err);
     if (status == CRIA_OK) {
         out->choice = solution.strategy;

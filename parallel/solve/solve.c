@@ -2,6 +2,7 @@
 #include "parallel/solve/solve.h"
 
 #include "base/clock.h"
+#include "parallel/solve/eliminate.h"
 #include "parallel/solve/solver.h"
 
 #include <math.h>
@@ -56,6 +57,35 @@ bool cria_solver_over(const cria_solver *s) {
            (s->options->iterations > 0 && s->rounds >= s->options->iterations);
 }
 
+/* What is left without memory may be narrow enough to be solved outright. */
+static cria_status try_elimination(cria_solver *s, double most_work, double *work) {
+    int32_t *x = malloc(((size_t)s->reduction.model.nodes + 1) * sizeof *x);
+    cria_status status = x ? cria_eliminate(&s->reduction.model, most_work, &s->until, x, work) : CRIA_ERR_MEMORY;
+    if (status == CRIA_ERR_INFEASIBLE)
+        snprintf(s->reduction.infeasible, sizeof s->reduction.infeasible, "no assignment avoids what is forbidden");
+    if (status == CRIA_OK && *work <= most_work) status = cria_solver_offer(s, x);
+    if (status == CRIA_OK && *work <= most_work) cria_solver_close(s);
+    free(x);
+    return status == CRIA_ERR_CLOSED ? CRIA_OK : status;
+}
+
+/* Elimination and the search race: neither runs much longer than the other would take. With a number of rounds given,
+ * the clock decides nothing. */
+static cria_status search(cria_solver *s) {
+    static const double little = 3e7, most = 4e9, per_second = 4e8;
+    bool timed = s->options->iterations <= 0;
+    double work;
+    CRIA_TRY(try_elimination(s, timed ? little : most, &work));
+    if (cria_solver_over(s)) return CRIA_OK;
+    if (!(timed && work <= most)) return cria_epoch(s);
+    uint64_t deadline = s->until.deadline, until = cria_clock_ns() + (uint64_t)(work / per_second * 1e9);
+    if (!deadline || until < deadline) s->until.deadline = until;
+    cria_status status = cria_epoch(s);
+    s->until.deadline = deadline;
+    if (status != CRIA_OK || cria_solver_over(s) || cria_clock_ns() < until) return status;
+    return try_elimination(s, most, &work);
+}
+
 static cria_status run(cria_solver *s) {
     s->bound = INT64_MIN;
     /* a large problem may be worth more search in a larger form than reduction to the end */
@@ -64,7 +94,7 @@ static cria_status run(cria_solver *s) {
     cria_status status = cria_reduce(s->problem, &early, &s->reduction);
     if (status != CRIA_OK) return status;
     cria_solver_raise(s, (double)s->reduction.model.constant); /* what is left costs at least 0 */
-    while (s->reduction.model.nodes > 0 && status == CRIA_OK && !cria_solver_over(s)) status = cria_epoch(s);
+    while (s->reduction.model.nodes > 0 && status == CRIA_OK && !cria_solver_over(s)) status = search(s);
     if (status != CRIA_OK || s->reduction.model.nodes > 0 || s->proven) return status;
     int32_t nothing = 0;
     status = cria_solver_offer(s, &nothing);

@@ -347,7 +347,7 @@ static void play_net(const char *spec, tally *count) {
                 if (cria_intra_solve(g, 0, cria_graph_ops(g), &mesh, &o, &plan, &err) != CRIA_OK)
                     fail_msg("%s", err.message);
                 o.memory_limit = plan.peak_bytes * 8 / 10;
-                o.seconds = 0.2;
+                o.iterations = 12;
                 cria_intra_result_deinit(&plan);
             }
             solve_and_play(g, mesh, o, count);
