@@ -1,5 +1,5 @@
-/* Backoff: lets a thread that polls be gentle: it spins for some microseconds, then yields, then sleeps for as long as it
- * has waited already, up to a millisecond. Any thread, one object a wait. */
+/* Backoff: lets a thread that polls be gentle: it spins for some microseconds, then yields, then sleeps for as long as
+ * it has waited already, up to a millisecond. Any thread, one object a wait. */
 #ifndef CRIA_BASE_BACKOFF_H
 #define CRIA_BASE_BACKOFF_H
 

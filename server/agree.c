@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SAMPLE = 64 };
+enum { SAMPLE = 64, MOST_SAMPLED = 32 };
 
 typedef struct {
     int32_t status;
@@ -20,18 +20,25 @@ uint64_t cria_hash_bytes(uint64_t hash, const void *data, size_t bytes) {
     return hash;
 }
 
+/* The first and the last bytes of the values. */
+static uint64_t hash_ends(uint64_t hash, const cria_weight_view *view) {
+    size_t n = view->bytes < SAMPLE ? view->bytes : SAMPLE;
+    hash = cria_hash_bytes(hash, view->data, n);
+    return cria_hash_bytes(hash, (const uint8_t *)view->data + view->bytes - n, n);
+}
+
 uint64_t cria_hash_weights(const cria_weights *weights) {
     uint64_t hash = 0;
-    for (size_t i = 0; i < cria_weights_count(weights); i++) {
+    size_t count = cria_weights_count(weights), samples = count < MOST_SAMPLED ? count : MOST_SAMPLED;
+    for (size_t i = 0; i < count; i++) {
         const cria_weight_view *view = cria_weights_at(weights, i);
         hash = cria_hash_bytes(hash, view->name, strlen(view->name));
         hash = cria_hash_bytes(hash, &view->type, sizeof view->type);
         hash = cria_hash_bytes(hash, view->shape, (size_t)view->dims * sizeof *view->shape);
-        for (size_t part = 0; part < 3 && view->bytes > 0; part++) {
-            size_t at = (view->bytes - 1) / 2 * part, left = view->bytes - at;
-            hash = cria_hash_bytes(hash, (const uint8_t *)view->data + at, left < SAMPLE ? left : SAMPLE);
-        }
     }
+    /* Evenly over all, the first and the last among them. */
+    for (size_t i = 0; i < samples; i++)
+        hash = hash_ends(hash, cria_weights_at(weights, samples > 1 ? i * (count - 1) / (samples - 1) : 0));
     return hash;
 }
 

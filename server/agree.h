@@ -16,8 +16,8 @@ typedef struct {
 
 /* FNV-1a, continued from `hash` (0: begin). */
 uint64_t cria_hash_bytes(uint64_t hash, const void *data, size_t bytes);
-/* Names, types, shapes and samples of the bytes of all tensors: whether two checkpoints are the same, without reading
- * them. */
+/* Names, types and shapes of all tensors, and some bytes of 32 of them: whether two checkpoints are the same, at the
+ * cost of at most 64 pages of the files, however large they are. */
 uint64_t cria_hash_weights(const cria_weights *weights);
 
 /* Collective. `status` and `why`: how this rank has fared so far. Every rank returns the same: CRIA_OK, the first

@@ -28,6 +28,11 @@ const cria_option cria_option_table[] = {
      "ranks that share every layer; 0 is what --ranks and the pipeline leave", RUNS},
     {"pipeline-parallel-size", CRIA_OPTION_INT, AT(pipeline_parallel), "0", 0, 1024, NULL, "N",
      "stages that follow each other; 0 is one", RUNS},
+    {"data-parallel-size", CRIA_OPTION_INT, AT(data_parallel_size), "0", 0, 1024, NULL, "N",
+     "replicas beside each other, each with ranks and a KV cache of its own; a request goes to the one that has least "
+     "to "
+     "do; 0 is as many as the plan says, else one",
+     RUNS},
     {"hostfile", CRIA_OPTION_STRING, AT(hostfile), NULL, 0, 0, NULL, "FILE",
      "machines to start ranks on, as mpirun takes it", SERVE | GENERATE | BENCH},
     {"restart-ranks", CRIA_OPTION_FLAG, AT(restart_ranks), NULL, 0, 0, NULL, NULL,

@@ -27,7 +27,7 @@ typedef struct {
     bool enable_prefix_caching, quiet;
     const char *log_level;
     /* ranks */
-    int64_t ranks, inspect_rank, tensor_parallel, pipeline_parallel;
+    int64_t ranks, inspect_rank, tensor_parallel, pipeline_parallel, data_parallel_size;
     const char *plan, *hostfile;
     bool restart_ranks;
     /* serve */

@@ -11,6 +11,7 @@
 #include "parallel/plan/plan_file.h"
 #include "parallel/plan/regular.h"
 #include "server/agree.h"
+#include "server/loading.h"
 #include "server/model_tokenizer.h"
 
 #include <sched.h>
@@ -24,6 +25,8 @@ struct cria_runtime {
     cria_checkpoint checkpoint;
     cria_graph *graph;
     cria_plan *plan;
+    cria_plan_notes notes;
+    int64_t *stage_bytes;
     cria_program *program;
     cria_panel_type *panel;
     cria_kernels kernels;
@@ -32,7 +35,7 @@ struct cria_runtime {
     cria_comm *comm; /* borrowed; NULL: alone */
     cria_ranks ranks;
     cria_group_runner *group;
-    int rank, size;
+    int rank, size, replicas;
     cria_tokenizer *tokenizer;
     cria_batch_limits limits;
     cria_type kv_type;
@@ -136,12 +139,15 @@ static bool any_narrow_panel(const cria_runtime *r) {
 }
 
 static cria_status make_plan(cria_runtime *r, const cria_runtime_request *request, cria_error *err) {
-    if (r->size == 1 && !request->make_plan) return cria_plan_create_single(r->graph, &r->plan, err);
-    if (!request->make_plan) return cria_plan_create_regular(r->graph, 1, 1, r->size, &r->plan, err);
-    CRIA_TRY(request->make_plan(request->plan_context, r->graph, r->size, &r->plan, err));
-    if (cria_plan_ranks(r->plan) == r->size) return CRIA_OK;
+    int size = r->size / r->replicas;
+    if (size < 1 || size * r->replicas != r->size)
+        return cria_fail(err, CRIA_ERR_ARGUMENT, "%d ranks cannot be %d replicas of equal size", r->size, r->replicas);
+    if (size == 1 && !request->make_plan) return cria_plan_create_single(r->graph, &r->plan, err);
+    if (!request->make_plan) return cria_plan_create_regular(r->graph, 1, 1, size, &r->plan, err);
+    CRIA_TRY(request->make_plan(request->plan_context, r->graph, size, &r->plan, &r->notes, err));
+    if (cria_plan_ranks(r->plan) == size) return CRIA_OK;
     return cria_fail(err, CRIA_ERR_ARGUMENT, "the plan is for %d ranks, but %d were started", cria_plan_ranks(r->plan),
-                     r->size);
+                     size);
 }
 
 static cria_status build_program(cria_runtime *r, const cria_main_options *options, const cria_runtime_request *request,
@@ -156,7 +162,10 @@ static cria_status build_program(cria_runtime *r, const cria_main_options *optio
                                 .max_rows = r->limits.rows,
                                 .max_positions = r->max_model_len,
                                 .panel = r->panel};
-    return cria_lower(r->graph, r->plan, r->rank, &lower, &r->program, err);
+    if (r->replicas > 1 && r->notes.stages == 0)
+        CRIA_TRY(cria_plan_notes_init(&r->notes, cria_plan_ranks(r->plan), cria_plan_stages(r->plan), err));
+    r->notes.replicas = r->replicas;
+    return cria_lower(r->graph, r->plan, cria_runtime_plan_rank(r), &lower, &r->program, err);
 }
 
 /* What each rank can do by itself. */
@@ -202,9 +211,10 @@ static cria_status agree(cria_runtime *r, cria_status status, const cria_error *
         a.hash[1] = cria_hash_weights(r->weights);
         a.hash[2] = cria_graph_hash(r->graph, 0, cria_graph_ops(r->graph));
         a.hash[3] = hash_plan(r);
-        const int64_t limits[] = {r->limits.tokens, r->limits.sequences, r->limits.rows,         r->limits.history,
-                                  r->limits.biases, r->limits.allowed,   r->limits.top_logprobs, r->block_tokens,
-                                  r->max_model_len, (int64_t)r->kv_type};
+        const int64_t limits[] = {r->limits.tokens,       r->limits.sequences, r->limits.rows,
+                                  r->limits.history,      r->limits.biases,    r->limits.allowed,
+                                  r->limits.top_logprobs, r->block_tokens,     r->max_model_len,
+                                  (int64_t)r->kv_type,    r->replicas};
         a.hash[4] = cria_hash_bytes(cria_hash_bytes(0, limits, sizeof limits), options->dtype, strlen(options->dtype));
     }
     return cria_agree(r->comm, status, why, &a, err);
@@ -214,15 +224,38 @@ static cria_status finish_load(cria_runtime *r, const cria_main_options *options
                                cria_error *err) {
     CRIA_TRY(cria_pool_create(r->threads, &r->pool, err));
     cria_param_source source = cria_checkpoint_source(&r->checkpoint);
+    cria_loading *loading;
+    FILE *progress = options->quiet || r->rank > 0 ? NULL : request->progress;
+    CRIA_TRY(cria_loading_begin(r->comm, r->program->weight_bytes, progress, &loading, err));
     cria_executor_options execute = {.limits = r->limits,
                                      .block_tokens = r->block_tokens,
                                      .blocks = r->blocks,
                                      .kv_type = r->kv_type,
-                                     .progress = options->quiet || r->rank > 0 ? NULL : request->progress,
+                                     .loaded = cria_loading_advance,
+                                     .loaded_context = loading,
                                      .ranks = r->comm ? &r->ranks : NULL};
-    CRIA_TRY(cria_executor_create(r->graph, r->program, &r->kernels, r->pool, &source, &execute, &r->executor, err));
+    cria_status status =
+        cria_executor_create(r->graph, r->program, &r->kernels, r->pool, &source, &execute, &r->executor, err);
+    cria_loading_end(loading);
+    CRIA_TRY(status);
     if (!r->comm) return CRIA_OK;
     return cria_group_create(r->executor, &r->ranks, r->plan, &r->limits, r->block_tokens, &r->group, err);
+}
+
+/* What the fullest rank of each stage holds, on every rank. */
+static cria_status share_bytes(cria_runtime *r, cria_error *err) {
+    const cria_program *p = r->program;
+    int64_t mine = p->weight_bytes + bytes_per_block(r) * r->blocks + p->workspace_bytes;
+    int64_t all[CRIA_COMM_MAX_RANKS] = {mine}, each[CRIA_COMM_MAX_RANKS];
+    r->stage_bytes = calloc((size_t)cria_plan_stages(r->plan), sizeof *r->stage_bytes);
+    if (!r->stage_bytes) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for %d stages", cria_plan_stages(r->plan));
+    for (int i = 0; i < r->size; i++) each[i] = sizeof mine;
+    if (r->comm) CRIA_TRY(cria_comm_all_gather(r->comm, &mine, all, each, err));
+    for (int i = 0; i < r->size; i++) {
+        int64_t *most = &r->stage_bytes[cria_plan_stage_of_rank(r->plan, i % cria_plan_ranks(r->plan))];
+        if (all[i] > *most) *most = all[i];
+    }
+    return CRIA_OK;
 }
 
 static cria_status open_runtime(cria_runtime *r, const char *path, const cria_main_options *options,
@@ -230,6 +263,7 @@ static cria_status open_runtime(cria_runtime *r, const char *path, const cria_ma
     r->comm = request->comm;
     r->size = r->comm ? cria_comm_size(r->comm) : request->ranks > 1 ? request->ranks : 1;
     r->rank = r->comm ? cria_comm_rank(r->comm) : request->rank;
+    r->replicas = request->replicas > 1 ? request->replicas : 1;
     cria_error local = {0};
     cria_status status = prepare(r, path, options, request, log, &local);
     if (r->comm)
@@ -239,8 +273,9 @@ static cria_status open_runtime(cria_runtime *r, const char *path, const cria_ma
     CRIA_TRY(size_kv(r, options, log, err));
     r->limits.blocks_per_sequence = (r->max_model_len + r->block_tokens - 1) / r->block_tokens;
     if (request->graph_only) return CRIA_OK;
+    CRIA_TRY(share_bytes(r, err));
     if (!r->comm) return finish_load(r, options, request, err);
-    CRIA_TRY(cria_ranks_create(r->comm, r->plan, &r->ranks, err));
+    CRIA_TRY(cria_ranks_create(r->comm, r->plan, r->replicas, &r->ranks, err));
     status = finish_load(r, options, request, &local);
     return cria_agree(r->comm, status, &local, NULL, err);
 }
@@ -267,6 +302,8 @@ void cria_runtime_close(cria_runtime *r) {
     cria_tokenizer_destroy(r->tokenizer);
     cria_program_destroy(r->program);
     cria_plan_destroy(r->plan);
+    cria_plan_notes_deinit(&r->notes);
+    free(r->stage_bytes);
     cria_graph_destroy(r->graph);
     cria_weights_close(r->weights);
     free(r->panel);
@@ -288,11 +325,38 @@ cria_executor *cria_runtime_executor(const cria_runtime *r) {
 const cria_plan *cria_runtime_plan(const cria_runtime *r) {
     return r->plan;
 }
+const cria_plan_notes *cria_runtime_plan_notes(const cria_runtime *r) {
+    return r->notes.stages > 0 ? &r->notes : NULL;
+}
+const int64_t *cria_runtime_stage_bytes(const cria_runtime *r) {
+    return r->stage_bytes;
+}
 cria_group_runner *cria_runtime_group(const cria_runtime *r) {
     return r->group;
 }
-cria_runner cria_runtime_runner(const cria_runtime *r) {
-    return r->group ? cria_group_as_runner(r->group) : cria_executor_runner(r->executor);
+int cria_runtime_replicas(const cria_runtime *r) {
+    return r->replicas;
+}
+
+int cria_runtime_plan_rank(const cria_runtime *r) {
+    return r->rank % cria_plan_ranks(r->plan);
+}
+
+cria_runner cria_runtime_runner(const cria_runtime *r, int replica) {
+    return r->group ? cria_group_as_runner(r->group, replica) : cria_executor_runner(r->executor);
+}
+
+cria_status cria_runtime_start_engine(const cria_runtime *r, cria_deliver *deliver, void *deliver_context,
+                                      cria_log *log, cria_engine **out, cria_error *err) {
+    cria_engine_config config;
+    cria_runner *runners = calloc((size_t)r->replicas, sizeof *runners);
+    if (!runners) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for %d replicas", r->replicas);
+    for (int i = 0; i < r->replicas; i++) runners[i] = cria_runtime_runner(r, i);
+    cria_runtime_engine_config(r, &config);
+    cria_status status =
+        cria_engine_create_replicas(&config, runners, r->replicas, deliver, deliver_context, log, out, err);
+    free(runners);
+    return status;
 }
 const cria_tokenizer *cria_runtime_tokenizer(const cria_runtime *r) {
     return r->tokenizer;

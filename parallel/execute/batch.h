@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "kernels/row.h"
+#include "parallel/execute/figures.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -64,6 +65,8 @@ typedef struct {
     cria_status (*start)(void *self, const cria_batch *batch, cria_error *err);
     bool (*ready)(void *self); /* finish need not wait, or something has failed; NULL: it may always be called */
     cria_status (*finish)(void *self, cria_batch_result *result, cria_error *err);
+    /* Adds what its stages have done so far to sums[most]; gives how many stages there are. Any thread; may be NULL. */
+    int (*stages)(void *self, cria_stage_figures *sums, int most);
 } cria_runner;
 
 #endif

@@ -1,6 +1,7 @@
 /* Copies, sums and communication between kernels. */
 #include "parallel/execute/exchange.h"
 
+#include "base/clock.h"
 #include "kernels/split.h"
 
 #include <math.h>
@@ -122,6 +123,16 @@ static void norm(const cria_step *s, const cria_instruction *ins, int64_t tokens
 
 /* ---- communication, on worker 0 ---- */
 
+static cria_status transfer(const cria_step *s, const cria_instruction *ins, void *data, int64_t bytes,
+                            cria_error *err) {
+    cria_comm *world = s->executor->options.ranks->world;
+    uint64_t start = cria_clock_ns();
+    cria_status status = ins->what == CRIA_DO_SEND ? cria_comm_send(world, ins->peer, data, bytes, err)
+                                                   : cria_comm_recv(world, ins->peer, data, bytes, err);
+    s->executor->transfer_ns += cria_clock_ns() - start;
+    return status;
+}
+
 static cria_status communicate(const cria_step *s, const cria_instruction *ins, int64_t tokens, cria_error *err) {
     const cria_executor *e = s->executor;
     const int64_t *widths = e->program->widths + ins->first;
@@ -139,11 +150,8 @@ static cria_status communicate(const cria_step *s, const cria_instruction *ins, 
     case CRIA_DO_ALL_TO_ALL:
         return cria_comm_all_to_all(comm_of(s, ins), in, counts, out, counts + ins->count / 2, err);
     case CRIA_DO_SEND:
-        return cria_comm_send(e->options.ranks->world, ins->peer, in, tokens * ins->width * (int64_t)sizeof(float),
-                              err);
     case CRIA_DO_RECV:
-        return cria_comm_recv(e->options.ranks->world, ins->peer, in, tokens * ins->width * (int64_t)sizeof(float),
-                              err);
+        return transfer(s, ins, in, tokens * ins->width * (int64_t)sizeof(float), err);
     default:
         return cria_fail(err, CRIA_ERR_INTERNAL, "instruction %d does not communicate", (int)ins->what);
     }

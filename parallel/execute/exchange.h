@@ -20,7 +20,10 @@ struct cria_executor {
     void *sink_context;
     bool profiling;
     double *seconds;
-    uint64_t sent;    /* bytes, in all steps so far */
+    uint64_t sent;           /* bytes, in all steps so far */
+    uint64_t transfer_ns;    /* of the present step; written by worker 0 */
+    cria_step_report report; /* of the last step */
+    cria_stage_counters counters;
     cria_error error; /* of communication in the present step; written by worker 0 before a barrier */
 };
 

@@ -76,7 +76,7 @@ static cria_status create(cria_executor *e, const cria_param_source *source, cri
         e->panels[i] = (cria_panels){w->panel, w->rows, w->cols, (uint8_t *)e->weights.data + w->offset};
     }
     CRIA_TRY(cria_exchange_create(e, err));
-    CRIA_TRY(cria_load_weights(e->graph, p, e->pool, source, e->options.progress, e->weights.data, err));
+    CRIA_TRY(cria_load_weights(e->graph, p, e->pool, source, &e->options, e->weights.data, err));
     cria_pool_run(e->pool, touch_job, &e->workspace);
     return CRIA_OK;
 }
@@ -366,10 +366,15 @@ cria_status cria_executor_step(cria_executor *executor, const cria_batch *batch,
                          (long long)p->max_tokens);
     cria_step s = {.executor = executor, .batch = batch, .result = result};
     executor->error = (cria_error){0};
+    executor->transfer_ns = 0;
     const cria_ranks *ranks = executor->options.ranks;
-    uint64_t before = ranks ? cria_ranks_sent(ranks) : 0;
+    uint64_t before = ranks ? cria_ranks_sent(ranks) : 0, start = cria_clock_ns();
     if (batch->tokens > 0) cria_pool_run(executor->pool, step_job, &s);
-    if (ranks) executor->sent += cria_ranks_sent(ranks) - before;
+    cria_step_report *report = &executor->report;
+    report->transfer_ns = executor->transfer_ns;
+    report->busy_ns = cria_clock_ns() - start - report->transfer_ns;
+    report->sent = ranks ? cria_ranks_sent(ranks) - before : 0;
+    executor->sent += report->sent;
     if (executor->error.status != CRIA_OK) return cria_fail(err, executor->error.status, "%s", executor->error.message);
     return CRIA_OK;
 }
@@ -378,12 +383,29 @@ uint64_t cria_executor_sent(const cria_executor *executor) {
     return executor->sent;
 }
 
+cria_step_report cria_executor_report(const cria_executor *executor) {
+    return executor->report;
+}
+
 static cria_status runner_step(void *self, const cria_batch *batch, cria_batch_result *result, cria_error *err) {
-    return cria_executor_step(self, batch, result, err);
+    cria_executor *executor = self;
+    CRIA_TRY(cria_executor_step(executor, batch, result, err));
+    cria_stage_count(&executor->counters, &executor->report, 0);
+    return CRIA_OK;
+}
+
+/* One stage, busy whenever a step is under way. */
+static int runner_stages(void *self, cria_stage_figures *sums, int most) {
+    const cria_executor *executor = self;
+    if (most < 1) return 1;
+    sums[0].ranks = 1;
+    cria_stage_add(&executor->counters, &sums[0]);
+    sums[0].active_seconds = sums[0].busy_seconds;
+    return 1;
 }
 
 cria_runner cria_executor_runner(cria_executor *executor) {
-    return (cria_runner){.self = executor, .step = runner_step};
+    return (cria_runner){.self = executor, .step = runner_step, .stages = runner_stages};
 }
 
 void cria_executor_set_sink(cria_executor *executor, cria_logits_sink *sink, void *context) {

@@ -13,8 +13,6 @@
 #include "parallel/graph/graph.h"
 #include "parallel/lower/program.h"
 
-#include <stdio.h>
-
 /* Where a parameter's bytes come from. Rows are dense; row r of the view is row r of the parameter, unless the file
  * keeps query and key rows in pairs (interleaved_head_dim > 0): then parameter row h*d + s*d/2 + j is file row h*d +
  * 2*j + s. */
@@ -36,8 +34,10 @@ typedef struct {
     cria_batch_limits limits;
     int64_t block_tokens, blocks; /* KV blocks per layer */
     cria_type kv_type;            /* CRIA_F32 or CRIA_BF16 */
-    FILE *progress;               /* where the progress bar goes; NULL: nowhere */
-    const cria_ranks *ranks;      /* whom the program talks to; NULL: a program of one rank; borrowed */
+    /* Told of every weight that is packed, on the thread that creates; may be NULL. */
+    void (*loaded)(void *context, int64_t bytes);
+    void *loaded_context;
+    const cria_ranks *ranks; /* whom the program talks to; NULL: a program of one rank; borrowed */
 } cria_executor_options;
 
 typedef struct cria_executor cria_executor;
@@ -55,6 +55,8 @@ cria_status cria_executor_step(cria_executor *executor, const cria_batch *batch,
                                cria_error *err);
 /* Bytes of values that this rank has sent to others in all steps so far. */
 uint64_t cria_executor_sent(const cria_executor *executor);
+/* What it did in the last step; the thread of cria_executor_step. */
+cria_step_report cria_executor_report(const cria_executor *executor);
 /* The same as the runner seam that the engine takes. */
 cria_runner cria_executor_runner(cria_executor *executor);
 

@@ -2,7 +2,6 @@
 #include "parallel/execute/load.h"
 
 #include "base/checked.h"
-#include "base/progress.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -138,7 +137,8 @@ static cria_status load_one(const cria_graph *graph, const cria_weight_spec *spe
 }
 
 cria_status cria_load_weights(const cria_graph *graph, const cria_program *program, cria_pool *pool,
-                              const cria_param_source *source, FILE *progress, void *arena, cria_error *err) {
+                              const cria_param_source *source, const cria_executor_options *options, void *arena,
+                              cria_error *err) {
     int64_t widest = 0, file = 0;
     for (int i = 0; i < program->weight_count; i++) {
         const cria_weight_spec *w = &program->weights[i];
@@ -152,16 +152,14 @@ cria_status cria_load_weights(const cria_graph *graph, const cria_program *progr
                      (int64_t)cria_round_up((size_t)file, CRIA_GROUP);
     float *scratch = malloc((size_t)stride * sizeof(float) * (size_t)cria_pool_threads(pool));
     if (!scratch) return cria_fail(err, CRIA_ERR_MEMORY, "no memory to pack weights");
-    cria_progress *bar = cria_progress_create(progress, "packing weights", "B", (uint64_t)program->weight_bytes);
     cria_status status = CRIA_OK;
     for (int i = 0; i < program->weight_count && status == CRIA_OK; i++) {
         const cria_weight_spec *spec = &program->weights[i];
         packing p = {
             .spec = spec, .out = (uint8_t *)arena + spec->offset, .scratch = scratch, .scratch_stride = stride};
         status = load_one(graph, spec, pool, source, &p, err);
-        cria_progress_advance(bar, (uint64_t)spec->bytes);
+        if (options->loaded) options->loaded(options->loaded_context, spec->bytes);
     }
-    cria_progress_destroy(bar);
     free(scratch);
     return status;
 }

@@ -4,8 +4,9 @@
 
 #include "parallel/execute/executor.h"
 
-/* `arena`: program->weight_bytes, zeroed. */
+/* `arena`: program->weight_bytes, zeroed. `options`: loaded and its context. */
 cria_status cria_load_weights(const cria_graph *graph, const cria_program *program, cria_pool *pool,
-                              const cria_param_source *source, FILE *progress, void *arena, cria_error *err);
+                              const cria_param_source *source, const cria_executor_options *options, void *arena,
+                              cria_error *err);
 
 #endif

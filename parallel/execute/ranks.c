@@ -1,12 +1,13 @@
 /* Splits the world into the groups of a plan: lines along each axis of every stage's mesh, and the stages. */
 #include "parallel/execute/ranks.h"
 
-cria_status cria_ranks_create(cria_comm *world, const cria_plan *plan, cria_ranks *out, cria_error *err) {
-    int rank = cria_comm_rank(world), size = cria_comm_size(world);
-    *out = (cria_ranks){.world = world};
-    if (size != cria_plan_ranks(plan))
-        return cria_fail(err, CRIA_ERR_ARGUMENT, "the plan is for %d ranks, but %d were started", cria_plan_ranks(plan),
-                         size);
+cria_status cria_ranks_create(cria_comm *all, const cria_plan *plan, int replicas, cria_ranks *out, cria_error *err) {
+    int size = cria_plan_ranks(plan), rank = cria_comm_rank(all) % size;
+    *out = (cria_ranks){.all = all, .replicas = replicas, .world = all};
+    if (cria_comm_size(all) != size * replicas)
+        return cria_fail(err, CRIA_ERR_ARGUMENT, "%d replicas of a plan for %d ranks need %d, but %d were started",
+                         replicas, size, size * replicas, cria_comm_size(all));
+    if (replicas > 1) CRIA_TRY(cria_comm_split(all, cria_comm_rank(all) / size, &out->world, err));
     if (size == 1) return CRIA_OK;
     const cria_stage *stage = cria_plan_stage(plan, cria_plan_stage_of_rank(plan, rank));
     int place = rank - stage->first_rank, columns = stage->mesh.size[1], rows = stage->mesh.size[0];
@@ -17,7 +18,7 @@ cria_status cria_ranks_create(cria_comm *world, const cria_plan *plan, cria_rank
         [CRIA_GROUP_STAGE] = rows > 1 && columns > 1 ? stage->first_rank : -1,
     };
     for (int g = 0; g < CRIA_GROUP_COUNT; g++) {
-        cria_status status = cria_comm_split(world, color[g], &out->group[g], err);
+        cria_status status = cria_comm_split(out->world, color[g], &out->group[g], err);
         if (status == CRIA_OK) continue;
         cria_ranks_destroy(out);
         return status;
@@ -30,6 +31,8 @@ void cria_ranks_destroy(cria_ranks *ranks) {
         cria_comm_destroy(ranks->group[g]);
         ranks->group[g] = NULL;
     }
+    if (ranks->world != ranks->all) cria_comm_destroy(ranks->world);
+    ranks->world = ranks->all;
 }
 
 uint64_t cria_ranks_sent(const cria_ranks *ranks) {

@@ -182,11 +182,8 @@ static cria_status run(generation *g, cria_error *err) {
         cria_request_destroy(request);
         return cria_fail(err, CRIA_ERR_MEMORY, "no memory for the request");
     }
-    cria_engine_config config;
-    cria_runtime_engine_config(g->runtime, &config);
     cria_engine *engine;
-    cria_runner runner = cria_runtime_runner(g->runtime);
-    cria_status status = cria_engine_create(&config, runner, deliver, g->events, g->command->log, &engine, err);
+    cria_status status = cria_runtime_start_engine(g->runtime, deliver, g->events, g->command->log, &engine, err);
     if (status != CRIA_OK) {
         cria_request_destroy(request);
         return status;

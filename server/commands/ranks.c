@@ -30,37 +30,51 @@ bool cria_ranks_started(void) {
 
 /* ---- starting ---- */
 
-/* The number of ranks that a plan file is for. */
-static cria_status ranks_of_plan(const char *path, int *out, cria_error *err) {
+/* The number of ranks that a plan file is for, and how many replicas of them. */
+static cria_status read_plan_size(const char *path, int *ranks, int *replicas, cria_error *err) {
     cria_json *json;
-    int64_t ranks = 0;
+    int64_t value = 0;
+    cria_plan_notes notes = {0};
     CRIA_TRY(cria_json_parse_file(path, (size_t)256 << 20, &json, err));
-    cria_status status = cria_plan_check_json(cria_json_root(json), NULL, err);
-    if (status == CRIA_OK) cria_json_int(cria_json_get(cria_json_root(json), "ranks"), &ranks);
-    *out = (int)ranks;
+    cria_status status = cria_plan_check_json(cria_json_root(json), &notes, err);
+    if (status == CRIA_OK) cria_json_int(cria_json_get(cria_json_root(json), "ranks"), &value);
+    *ranks = (int)value;
+    *replicas = status == CRIA_OK && notes.replicas > 1 ? notes.replicas : 1;
+    if (status == CRIA_OK) cria_plan_notes_deinit(&notes);
     cria_json_destroy(json);
     return status;
 }
 
-cria_status cria_ranks_wanted(const cria_main_options *o, int *out, cria_error *err) {
-    int64_t tensor = o->tensor_parallel, stages = o->pipeline_parallel ? o->pipeline_parallel : 1;
-    int planned = 0;
-    *out = (int)o->ranks;
-    if (o->plan && (tensor || o->pipeline_parallel))
+static cria_status wanted_of_plan(const cria_main_options *o, int *out, cria_error *err) {
+    int ranks, replicas;
+    if (o->tensor_parallel || o->pipeline_parallel)
         return cria_fail(err, CRIA_ERR_ARGUMENT,
                          "--plan says what --tensor-parallel-size and --pipeline-parallel-size "
                          "would: give one or the others");
-    if (o->plan) CRIA_TRY(ranks_of_plan(o->plan, &planned, err));
-    if (o->plan && *out && planned && planned != *out)
-        return cria_fail(err, CRIA_ERR_ARGUMENT, "the plan %s is for %d ranks, --ranks is %d", o->plan, planned, *out);
-    if (planned && !*out) *out = planned;
-    if (tensor && *out && tensor * stages != *out)
-        return cria_fail(err, CRIA_ERR_ARGUMENT, "--ranks is %d, but %lld stages of %lld ranks are %lld", *out,
-                         (long long)stages, (long long)tensor, (long long)(tensor * stages));
-    if (!tensor && *out && *out % stages != 0)
-        return cria_fail(err, CRIA_ERR_ARGUMENT, "--ranks %d cannot be cut into %lld stages of equal size", *out,
-                         (long long)stages);
-    if (!*out && (tensor || o->pipeline_parallel)) *out = (int)((tensor ? tensor : 1) * stages);
+    CRIA_TRY(read_plan_size(o->plan, &ranks, &replicas, err));
+    if (o->data_parallel_size) replicas = (int)o->data_parallel_size;
+    if (*out && ranks && ranks * replicas != *out)
+        return cria_fail(err, CRIA_ERR_ARGUMENT, "the plan %s is for %d ranks, --ranks is %d", o->plan,
+                         ranks * replicas, *out);
+    if (ranks) *out = ranks * replicas;
+    return CRIA_OK;
+}
+
+cria_status cria_ranks_wanted(const cria_main_options *o, int *out, cria_error *err) {
+    int64_t tensor = o->tensor_parallel, stages = o->pipeline_parallel ? o->pipeline_parallel : 1;
+    int64_t replicas = o->data_parallel_size ? o->data_parallel_size : 1;
+    *out = (int)o->ranks;
+    if (o->plan) return wanted_of_plan(o, out, err);
+    if (tensor && *out && tensor * stages * replicas != *out)
+        return cria_fail(
+            err, CRIA_ERR_ARGUMENT, "--ranks is %d, but %lld replicas of %lld stages of %lld ranks are %lld", *out,
+            (long long)replicas, (long long)stages, (long long)tensor, (long long)(tensor * stages * replicas));
+    if (!tensor && *out % (stages * replicas) != 0)
+        return cria_fail(err, CRIA_ERR_ARGUMENT,
+                         "--ranks %d cannot be cut into %lld replicas of %lld stages of equal size", *out,
+                         (long long)replicas, (long long)stages);
+    if (!*out && (tensor || o->pipeline_parallel || o->data_parallel_size))
+        *out = (int)((tensor ? tensor : 1) * stages * replicas);
     return CRIA_OK;
 }
 
@@ -229,9 +243,10 @@ cria_status cria_ranks_leave(cria_ranks_joined *joined, const cria_command *comm
 
 /* ---- plans ---- */
 
-static cria_status make_plan(void *context, const cria_graph *graph, int ranks, cria_plan **out, cria_error *err) {
+static cria_status make_plan(void *context, const cria_graph *graph, int ranks, cria_plan **out, cria_plan_notes *notes,
+                             cria_error *err) {
     const cria_main_options *o = context;
-    if (o->plan) return cria_plan_read(o->plan, graph, out, NULL, err);
+    if (o->plan) return cria_plan_read(o->plan, graph, out, notes, err);
     int stages = o->pipeline_parallel ? (int)o->pipeline_parallel : 1;
     return cria_plan_create_regular(graph, stages, 1, ranks / stages, out, err);
 }
@@ -240,29 +255,35 @@ void cria_ranks_request(const cria_command *command, const cria_ranks_joined *jo
     request->comm = joined->comm;
     request->share = joined->share;
     request->version = CRIA_VERSION;
+    request->replicas = (int)command->options->data_parallel_size;
+    int ranks;
+    cria_error later = {0}; /* whoever reads the plan itself tells what is wrong with it */
+    if (command->options->plan && !request->replicas)
+        read_plan_size(command->options->plan, &ranks, &request->replicas, &later);
     request->make_plan = make_plan;
     request->plan_context = (void *)(uintptr_t)command->options;
 }
 
 /* ---- running ---- */
 
-static void fill_note(const cria_ranks_joined *joined, const cria_runtime *runtime, cria_rank_note *note) {
+static void fill_note(const cria_runtime *runtime, cria_rank_note *note) {
     cria_runtime_summary s;
     cria_runtime_summarise(runtime, &s);
-    *note = (cria_rank_note){.pid = (int32_t)getpid(),
-                             .threads = s.threads,
-                             .stage = cria_plan_stage_of_rank(cria_runtime_plan(runtime), joined->rank),
-                             .weight_bytes = s.weight_bytes,
-                             .kv_bytes = s.kv_bytes,
-                             .workspace_bytes = s.workspace_bytes,
-                             .step_bytes = cria_program_bytes(cria_runtime_program(runtime), 1, 1)};
+    *note =
+        (cria_rank_note){.pid = (int32_t)getpid(),
+                         .threads = s.threads,
+                         .stage = cria_plan_stage_of_rank(cria_runtime_plan(runtime), cria_runtime_plan_rank(runtime)),
+                         .weight_bytes = s.weight_bytes,
+                         .kv_bytes = s.kv_bytes,
+                         .workspace_bytes = s.workspace_bytes,
+                         .step_bytes = cria_program_bytes(cria_runtime_program(runtime), 1, 1)};
     gethostname(note->host, sizeof note->host - 1);
 }
 
 cria_status cria_ranks_print(const cria_ranks_joined *joined, const cria_runtime *runtime, cria_error *err) {
     cria_rank_note mine, *all = calloc((size_t)joined->size, sizeof *all);
     if (!all) return cria_fail(err, CRIA_ERR_MEMORY, "no memory to hear %d ranks", joined->size);
-    fill_note(joined, runtime, &mine);
+    fill_note(runtime, &mine);
     cria_status status = cria_share_notes(joined->comm, &mine, all, err);
     if (status == CRIA_OK && joined->rank == 0) {
         fprintf(stderr, "\nrank  stage  host              pid      threads  weights     KV cache    sent per token\n");

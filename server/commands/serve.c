@@ -62,10 +62,10 @@ static cria_status load(loading *l, cria_error *err) {
     CRIA_TRY(cria_runtime_open(c->path, c->options, &request, c->log, &l->runtime, err));
     cria_engine_config config;
     cria_runtime_engine_config(l->runtime, &config);
-    cria_runner runner = cria_runtime_runner(l->runtime);
     if (l->ranks.comm) CRIA_TRY(cria_ranks_print(&l->ranks, l->runtime, err));
-    cria_plan_print(cria_runtime_plan(l->runtime), cria_runtime_graph(l->runtime), NULL, &l->plan);
-    CRIA_TRY(cria_engine_create(&config, runner, cria_server_deliver, l->server, c->log, &l->engine, err));
+    cria_plan_print(cria_runtime_plan(l->runtime), cria_runtime_graph(l->runtime), cria_runtime_plan_notes(l->runtime),
+                    &l->plan);
+    CRIA_TRY(cria_runtime_start_engine(l->runtime, cria_server_deliver, l->server, c->log, &l->engine, err));
     bool neutral = strcmp(c->options->generation_config, "vllm") == 0;
     cria_server_model model = {.engine = l->engine,
                                .tokenizer = cria_runtime_tokenizer(l->runtime),
@@ -75,6 +75,8 @@ static cria_status load(loading *l, cria_error *err) {
                                .defaults = neutral ? NULL : &cria_runtime_config(l->runtime)->sampling,
                                .chat_template_name = c->options->chat_template,
                                .plan_json = l->plan.failed ? NULL : l->plan.data,
+                               .plan_notes = cria_runtime_plan_notes(l->runtime),
+                               .stage_bytes = cria_runtime_stage_bytes(l->runtime),
                                .chat_template_text = cria_runtime_chat_template(l->runtime)};
     memcpy(model.eos, config.eos, sizeof model.eos);
     CRIA_TRY(cria_server_set_model(l->server, &model, err));

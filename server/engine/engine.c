@@ -75,8 +75,8 @@ static cria_status start(cria_engine *engine, const cria_runner *runners, int co
     engine->lanes = calloc((size_t)count, sizeof(cria_lane *));
     if (!engine->lanes) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for %d replicas", count);
     for (; engine->lane_count < count; engine->lane_count++)
-        CRIA_TRY(cria_lane_create(&engine->config, runners[engine->lane_count], &engine->lanes[engine->lane_count],
-                                  err));
+        CRIA_TRY(
+            cria_lane_create(&engine->config, runners[engine->lane_count], &engine->lanes[engine->lane_count], err));
     CRIA_TRY(cria_inbox_create(&engine->config, &engine->inbox, err));
     if (!start_thread(engine)) return cria_fail(err, CRIA_ERR_MEMORY, "cannot start the engine's thread");
     return CRIA_OK;
@@ -150,6 +150,13 @@ void cria_engine_fail(cria_engine *engine, const char *why) {
 
 void cria_engine_stats_get(cria_engine *engine, cria_engine_stats *out) {
     cria_inbox_stats(engine->inbox, out);
+}
+
+int cria_engine_stages(cria_engine *engine, cria_stage_figures *out, int most) {
+    int count = 0;
+    memset(out, 0, (size_t)most * sizeof *out);
+    for (int i = 0; i < engine->lane_count; i++) count = cria_lane_stages(engine->lanes[i], out, most);
+    return count;
 }
 
 /* ---- engine thread ---- */

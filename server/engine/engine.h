@@ -72,5 +72,7 @@ typedef struct {
     uint64_t step_tokens_sum;
 } cria_engine_stats;
 void cria_engine_stats_get(cria_engine *engine, cria_engine_stats *out);
+/* What the plan's stages have done so far, over all replicas: fills out[most]; gives how many stages there are. */
+int cria_engine_stages(cria_engine *engine, cria_stage_figures *out, int most);
 
 #endif

@@ -74,6 +74,10 @@ static flight *flight_at(const cria_lane *lane, int i) {
     return &lane->flights[(lane->first + i) % (lane->depth + 1)];
 }
 
+int cria_lane_stages(const cria_lane *lane, cria_stage_figures *sums, int most) {
+    return lane->runner.stages ? lane->runner.stages(lane->runner.self, sums, most) : 0;
+}
+
 int cria_lane_under_way(const cria_lane *lane) {
     return lane->count;
 }

@@ -22,6 +22,9 @@ cria_scheduler *cria_lane_scheduler(const cria_lane *lane);
  * (or NULL) for which memory is out: remove it and call again. */
 cria_status cria_lane_start(cria_lane *lane, uint64_t now_ns, bool *started, cria_sequence **broken, cria_error *err);
 
+/* As runner.stages; any thread. */
+int cria_lane_stages(const cria_lane *lane, cria_stage_figures *sums, int most);
+
 /* How many steps are under way, planned ones included. */
 int cria_lane_under_way(const cria_lane *lane);
 /* cria_lane_finish would not wait for long. */

@@ -69,6 +69,10 @@ static void handle_metrics(cria_exchange *exchange) {
     stats.waiting += server->api.model ? (int64_t)server->backlog : 0;
     cria_metrics_write(server->metrics, server->api.model ? &stats : NULL, server->config.model_names[0],
                        &exchange->out);
+    const cria_server_model *model = server->api.model ? &server->model : NULL;
+    if (model)
+        cria_metrics_write_stages(model->engine, model->plan_notes, model->stage_bytes, server->config.model_names[0],
+                                  &exchange->out);
     cria_reply_ready(exchange, 200, "text/plain; version=1.0.0; charset=utf-8");
 }
 

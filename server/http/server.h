@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "models/config.h"
+#include "parallel/plan/plan_file.h"
 #include "server/engine/engine.h"
 #include "tokenizer/tokenizer.h"
 
@@ -52,9 +53,11 @@ typedef struct {
     int64_t vocab;  /* of the model; 0: the tokenizer's size */
     int32_t eos[8]; /* as in cria_engine_config; none: the tokenizer's */
     int eos_count;
-    const char *chat_template_name; /* --chat-template; NULL: recognise chat_template_text. An unknown name fails. */
-    const char *chat_template_text; /* NULL: the tokenizer's own (cria_tokenizer_chat_template) */
-    const char *plan_json;          /* answered by GET /plan; NULL: 404 */
+    const char *chat_template_name;    /* --chat-template; NULL: recognise chat_template_text. An unknown name fails. */
+    const char *chat_template_text;    /* NULL: the tokenizer's own (cria_tokenizer_chat_template) */
+    const char *plan_json;             /* answered by GET /plan; NULL: 404 */
+    const cria_plan_notes *plan_notes; /* what was predicted of it, for /metrics; NULL: nothing */
+    const int64_t *stage_bytes;        /* [stages] memory of the fullest rank of each; NULL: not known */
     const cria_sampling_defaults *defaults; /* where a request does not say; NULL: neutral values */
 } cria_server_model;
 

@@ -135,15 +135,29 @@ void cria_metrics_refuse(cria_metrics *metrics) {
 
 typedef struct {
     cria_text *out;
-    char labels[640]; /* engine="0",model_name="..." */
+    const char *prefix; /* of names: whose they are */
+    char labels[640];   /* engine="0",model_name="..." */
 } page;
 
+static page open_page(const char *prefix, const char *model_name, cria_text *out) {
+    page p = {.out = out, .prefix = prefix};
+    char escaped[512];
+    size_t n = 0;
+    for (const char *c = model_name; *c && n + 2 < sizeof escaped; ++c) {
+        if (*c == '"' || *c == '\\') escaped[n++] = '\\';
+        escaped[n++] = *c == '\n' ? ' ' : *c;
+    }
+    escaped[n] = 0;
+    snprintf(p.labels, sizeof p.labels, "engine=\"0\",model_name=\"%s\"", escaped);
+    return p;
+}
+
 static void head(page *p, const char *name, const char *type, const char *help) {
-    cria_text_printf(p->out, "# HELP vllm:%s %s.\n# TYPE vllm:%s %s\n", name, help, name, type);
+    cria_text_printf(p->out, "# HELP %s:%s %s.\n# TYPE %s:%s %s\n", p->prefix, name, help, p->prefix, name, type);
 }
 
 static void line(page *p, const char *name, const char *more, double value) {
-    cria_text_printf(p->out, "vllm:%s{%s%s} ", name, p->labels, more);
+    cria_text_printf(p->out, "%s:%s{%s%s} ", p->prefix, name, p->labels, more);
     if (value == floor(value) && fabs(value) < 1e15) {
         cria_text_printf(p->out, "%.1f\n", value);
     } else {
@@ -196,15 +210,7 @@ static void put_engine(page *p, const cria_engine_stats *s) {
 
 void cria_metrics_write(const cria_metrics *metrics, const cria_engine_stats *stats, const char *model_name,
                         cria_text *out) {
-    page p = {.out = out};
-    char escaped[512];
-    size_t n = 0;
-    for (const char *c = model_name; *c && n + 2 < sizeof escaped; ++c) {
-        if (*c == '"' || *c == '\\') escaped[n++] = '\\';
-        escaped[n++] = *c == '\n' ? ' ' : *c;
-    }
-    escaped[n] = 0;
-    snprintf(p.labels, sizeof p.labels, "engine=\"0\",model_name=\"%s\"", escaped);
+    page p = open_page("vllm", model_name, out);
     cria_engine_stats none = {0};
     put_engine(&p, stats ? stats : &none);
     head(&p, "request_success_total", "counter", "Sequences ended, by reason");
@@ -220,4 +226,88 @@ void cria_metrics_write(const cria_metrics *metrics, const cria_engine_stats *st
         put_histogram(&p, histograms[i].name, histograms[i].help, histograms[i].bounds, h->buckets, histograms[i].count,
                       h->count, h->sum);
     }
+}
+
+/* ---- stages ---- */
+
+typedef double stage_value(const cria_stage_figures *figures, const cria_plan_stage_notes *notes, int64_t bytes);
+
+static double steps_of(const cria_stage_figures *f, const cria_plan_stage_notes *n, int64_t bytes) {
+    (void)n, (void)bytes;
+    return (double)f->steps;
+}
+static double busy_of(const cria_stage_figures *f, const cria_plan_stage_notes *n, int64_t bytes) {
+    (void)n, (void)bytes;
+    return f->busy_seconds;
+}
+static double transfer_of(const cria_stage_figures *f, const cria_plan_stage_notes *n, int64_t bytes) {
+    (void)n, (void)bytes;
+    return f->transfer_seconds;
+}
+static double active_of(const cria_stage_figures *f, const cria_plan_stage_notes *n, int64_t bytes) {
+    (void)n, (void)bytes;
+    return f->active_seconds;
+}
+static double bubble_of(const cria_stage_figures *f, const cria_plan_stage_notes *n, int64_t bytes) {
+    (void)n, (void)bytes;
+    double bubble = f->active_seconds > 0 ? 1 - f->busy_seconds / f->active_seconds : 0;
+    return bubble > 0 ? bubble : 0;
+}
+static double sent_of(const cria_stage_figures *f, const cria_plan_stage_notes *n, int64_t bytes) {
+    (void)n, (void)bytes;
+    return (double)f->sent;
+}
+static double bytes_of(const cria_stage_figures *f, const cria_plan_stage_notes *n, int64_t bytes) {
+    (void)f, (void)n;
+    return (double)bytes;
+}
+static double predicted_seconds_of(const cria_stage_figures *f, const cria_plan_stage_notes *n, int64_t bytes) {
+    (void)f, (void)bytes;
+    return n->compute + n->collectives + n->resharding;
+}
+static double predicted_bytes_of(const cria_stage_figures *f, const cria_plan_stage_notes *n, int64_t bytes) {
+    (void)f, (void)bytes;
+    return (double)n->memory;
+}
+
+static const struct {
+    const char *name, *type, *help;
+    stage_value *value;
+    bool needs_bytes, needs_notes;
+} stage_series[] = {
+    {"stage_steps_total", "counter", "Steps that a stage of the plan has run", steps_of, false, false},
+    {"stage_busy_seconds_total", "counter", "Seconds in steps without waiting for other stages", busy_of, false, false},
+    {"stage_transfer_seconds_total", "counter", "Seconds of sending to other stages and waiting for them", transfer_of,
+     false, false},
+    {"stage_active_seconds_total", "counter", "Seconds while any step was under way", active_of, false, false},
+    {"stage_bubble_share", "gauge", "Part of the active seconds in which a stage was not busy", bubble_of, false,
+     false},
+    {"stage_sent_bytes_total", "counter", "Bytes of values sent to other ranks", sent_of, false, false},
+    {"stage_memory_bytes", "gauge", "Weights, KV cache and workspace of the fullest rank", bytes_of, true, false},
+    {"stage_predicted_step_seconds", "gauge", "What the planner said of a decoding step", predicted_seconds_of, false,
+     true},
+    {"stage_predicted_memory_bytes", "gauge", "What the planner said of the fullest rank", predicted_bytes_of, false,
+     true},
+};
+
+void cria_metrics_write_stages(cria_engine *engine, const cria_plan_notes *notes, const int64_t *bytes,
+                               const char *model_name, cria_text *out) {
+    enum { MOST = 256 };
+    static const cria_plan_stage_notes none = {0};
+    cria_stage_figures figures[MOST];
+    page p = open_page("cria", model_name, out);
+    int count = cria_engine_stages(engine, figures, MOST);
+    if (notes && !(notes->step_seconds > 0)) notes = NULL; /* a plan that nothing was predicted of */
+    if (count > MOST) count = MOST;
+    for (size_t i = 0; i < sizeof stage_series / sizeof *stage_series; i++) {
+        if ((stage_series[i].needs_bytes && !bytes) || (stage_series[i].needs_notes && !notes)) continue;
+        head(&p, stage_series[i].name, stage_series[i].type, stage_series[i].help);
+        for (int s = 0; s < count; s++) {
+            char more[32];
+            const cria_plan_stage_notes *n = notes && s < notes->stages ? &notes->stage[s] : &none;
+            snprintf(more, sizeof more, ",stage=\"%d\"", s);
+            line(&p, stage_series[i].name, more, stage_series[i].value(&figures[s], n, bytes ? bytes[s] : 0));
+        }
+    }
+    if (notes) single(&p, "predicted_step_seconds", "gauge", "What the planner said of a step", notes->step_seconds);
 }

@@ -3,6 +3,7 @@
 #ifndef CRIA_SERVER_METRICS_METRICS_H
 #define CRIA_SERVER_METRICS_METRICS_H
 
+#include "parallel/plan/plan_file.h"
 #include "server/api/generation.h"
 
 typedef struct cria_metrics cria_metrics;
@@ -25,5 +26,9 @@ void cria_metrics_refuse(cria_metrics *metrics);
 /* The whole page. `stats` may be NULL while the model loads. */
 void cria_metrics_write(const cria_metrics *metrics, const cria_engine_stats *stats, const char *model_name,
                         cria_text *out);
+/* What follows it: the plan's stages, what was predicted of them (`notes`; may be NULL) and `bytes`, [stages], the
+ * memory of the fullest rank of each (may be NULL). Names begin with cria:, vLLM has no such figures. */
+void cria_metrics_write_stages(cria_engine *engine, const cria_plan_notes *notes, const int64_t *bytes,
+                               const char *model_name, cria_text *out);
 
 #endif

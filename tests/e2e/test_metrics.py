@@ -22,7 +22,7 @@ def readings(server):
     for line in server.request("GET", "/metrics").text.splitlines():
         if line.startswith("#"):
             continue
-        name, labels, value = re.fullmatch(r"vllm:(\w+)\{(.*)\} (\S+)", line).groups()
+        name, labels, value = re.fullmatch(r"(?:vllm|cria):(\w+)\{(.*)\} (\S+)", line).groups()
         labels = dict(re.findall(r'(\w+)="([^"]*)"', labels))
         assert labels.pop("model_name") == "m" and labels.pop("engine") == "0"
         values[name + "".join(f" {key}={labels[key]}" for key in sorted(labels))] = float(value)

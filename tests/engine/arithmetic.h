@@ -87,12 +87,12 @@ typedef struct {
     atomic_int wrong_in; /* the step after that many chooses a token that does not exist */
     atomic_int hold;     /* while 1, steps do not end */
     atomic_int most_tokens, most_sequences;
-    atomic_llong computed; /* tokens */
+    atomic_llong computed;                   /* tokens */
     const cria_batch *under_way[MOST_DEPTH]; /* oldest first */
     int depth, count;
     atomic_int most_under_way;
     atomic_int never_ready; /* while 1 */
-    uint64_t moods; /* of may_start and ready */
+    uint64_t moods;         /* of may_start and ready */
 } model;
 
 static inline void model_init(model *m, const cria_engine_config *config) {

@@ -51,7 +51,9 @@ static void choose_strategy(dice *d, const cria_graph *graph, const cria_op *op,
     if (roll(d, 2)) choose_output(d, graph, op, mesh, out);
 }
 
-static cria_status random_plan(void *context, const cria_graph *graph, int ranks, cria_plan **out, cria_error *err) {
+static cria_status random_plan(void *context, const cria_graph *graph, int ranks, cria_plan **out,
+                               cria_plan_notes *notes, cria_error *err) {
+    (void)notes;
     dice d = {.seed = *(const uint64_t *)context};
     int ops = cria_graph_ops(graph), stages = 1 + roll(&d, ranks < MOST_STAGES ? ranks : MOST_STAGES);
     cria_stage stage[MOST_STAGES] = {{0}};

@@ -73,7 +73,9 @@ typedef struct {
     int stages, rows, columns;
 } shape;
 
-static cria_status regular(void *context, const cria_graph *graph, int ranks, cria_plan **out, cria_error *err) {
+static cria_status regular(void *context, const cria_graph *graph, int ranks, cria_plan **out, cria_plan_notes *notes,
+                           cria_error *err) {
+    (void)notes;
     const shape *s = context;
     (void)ranks;
     return cria_plan_create_regular(graph, s->stages, s->rows, s->columns, out, err);

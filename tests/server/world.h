@@ -29,7 +29,8 @@ typedef struct {
 
 struct world {
     const char *path, *isa, *dtype;
-    int size;
+    int size, replicas;               /* all ranks; 0 replicas: one */
+    const cria_main_options *options; /* NULL: those of hand-made steps; else an engine runs them: nothing is kept */
     cria_plan_maker *make_plan;
     void *context;
     world_rank rank[WORLD_MOST];
@@ -74,10 +75,14 @@ static cria_status world_open_rank(world_rank *r) {
     options.max_num_seqs = 4;
     options.max_num_batched_tokens = 128;
     options.block_size = "16";
-    cria_runtime_request request = {
-        .threads = 1 + r->rank % 2, .comm = r->comm, .make_plan = r->all->make_plan, .plan_context = r->all->context};
+    if (r->all->options) options = *r->all->options;
+    cria_runtime_request request = {.threads = 1 + r->rank % 2,
+                                    .comm = r->comm,
+                                    .replicas = r->all->replicas,
+                                    .make_plan = r->all->make_plan,
+                                    .plan_context = r->all->context};
     CRIA_TRY(cria_runtime_open(r->all->path, &options, &request, NULL, &r->runtime, &r->err));
-    cria_executor_set_sink(cria_runtime_executor(r->runtime), world_keep, r);
+    if (!r->all->options) cria_executor_set_sink(cria_runtime_executor(r->runtime), world_keep, r);
     return CRIA_OK;
 }
 
@@ -89,7 +94,7 @@ static void *world_follow(void *argument) {
     else
         r->status = cria_group_follow(cria_runtime_group(r->runtime), &r->err);
     char text[100];
-    if (r->status == CRIA_OK && !world_sent_right(r, text))
+    if (r->status == CRIA_OK && !r->all->options && !world_sent_right(r, text))
         r->status = cria_fail(&r->err, CRIA_ERR_INTERNAL, "%s", text);
     cria_runtime_close(r->runtime);
     cria_comm_destroy(r->comm);
@@ -121,7 +126,7 @@ static void world_open(world *w) {
 static void world_close(world *w) {
     cria_error err = {0};
     char text[100];
-    if (!world_sent_right(&w->rank[0], text)) fail_msg("%s: %s", w->path, text);
+    if (!w->options && !world_sent_right(&w->rank[0], text)) fail_msg("%s: %s", w->path, text);
     assert_int_equal(cria_group_stop(cria_runtime_group(w->rank[0].runtime), &err), CRIA_OK);
     cria_runtime_close(w->rank[0].runtime);
     cria_comm_destroy(w->rank[0].comm);
@@ -133,13 +138,13 @@ static void world_close(world *w) {
     free(w->logits);
 }
 
-static void world_add(world *w, int sequence, const int32_t *ids, int first, int count) {
+static inline void world_add(world *w, int sequence, const int32_t *ids, int first, int count) {
     add_tokens(w->batch, w->block_tokens, sequence, ids, first, count);
 }
 
-static void world_step(world *w, int64_t base) {
+static inline void world_step(world *w, int64_t base) {
     cria_error err = {0};
-    cria_runner runner = cria_runtime_runner(w->rank[0].runtime);
+    cria_runner runner = cria_runtime_runner(w->rank[0].runtime, 0);
     w->base = base;
     w->steps[w->step_count].tokens = w->batch->tokens;
     w->steps[w->step_count++].rows = w->batch->rows;
