@@ -112,13 +112,38 @@ class Server:
             assert time.monotonic() < end, f"running, waiting, KV use after {seconds} s: {held}"
             time.sleep(0.02)
 
+    def ranks(self, count=int(RANKS or 1)):
+        """The rows of the table of ranks, once all are there: mpirun hands output on later than the server answers.
+        Without ranks one row, of the server itself."""
+        if count < 2:
+            return [{"pid": self.process.pid, "host": socket.gethostname(), "weights": self.announced_here("weights"),
+                     "kv": self.announced_here("KV cache")}]
+        end = time.monotonic() + 10
+        while True:
+            rows = re.findall(r"^ *(\d+) +\d+ +(\S+) +(\d+) +\d+ +([\d.]+) MB +([\d.]+) MB", self.output(), re.M)
+            rows = rows[-count:]  # the last table: ranks may have been started again
+            if [int(row[0]) for row in rows] == list(range(count)):
+                return [{"pid": int(pid), "host": host, "weights": float(weights) * 1e6, "kv": float(kv) * 1e6}
+                        for _, host, pid, weights, kv in rows]
+            assert time.monotonic() < end, self.output()
+            time.sleep(0.05)
+
+    def announced_here(self, what):
+        """What the server prints of its own memory, in bytes."""
+        number, unit = re.search(rf"^  {what} +([\d.]+) (MB|GB|kB)", self.output(), re.M).groups()
+        return float(number) * {"kB": 1e3, "MB": 1e6, "GB": 1e9}[unit]
+
+    def announced(self, what):
+        """"weights" or "kv": what all ranks together say that they hold, in bytes."""
+        return sum(rank[what] for rank in self.ranks())
+
     def resident_bytes(self, field="VmRSS"):
-        """VmRSS: now; VmHWM: the most since it started."""
-        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(rf"{field}:\s+(\d+) kB", status)[1]) * 1024
+        """Of all ranks. VmRSS: now; VmHWM: the most since they started."""
+        texts = [pathlib.Path(f"/proc/{rank['pid']}/status").read_text() for rank in self.ranks()]
+        return sum(int(re.search(rf"{field}:\s+(\d+) kB", text)[1]) * 1024 for text in texts)
 
     def open_files(self):
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+        return sum(len(os.listdir(f"/proc/{rank['pid']}/fd")) for rank in self.ranks())
 
     def stop(self, with_signal=signal.SIGTERM, seconds=30):
         """Ends the server; returns its exit status."""

@@ -111,7 +111,10 @@ def test_after_disconnects_cancels_and_nonsense_all_blocks_are_free_and_every_an
         assert client.answered > REQUESTS / 4 and client.left > 0 and client.refused > 0
         assert metrics["vllm:num_preemptions_total"] > 0, "the pool was large enough: the test shows too little"
         assert grown < 8 << 20
-        assert server.open_files() <= files
+        end = time.monotonic() + 5  # the last connection may still be on its way out
+        while server.open_files() > files:
+            assert time.monotonic() < end, (server.open_files(), files)
+            time.sleep(0.05)
         for prompt, text in expected:  # and it still answers as in the beginning
             assert server.complete(prompt, max_tokens=40, ignore_eos=True)["choices"][0]["text"] == text
         assert server.stop() == 0

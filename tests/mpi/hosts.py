@@ -3,7 +3,6 @@ every request when the link is cut. Exit code 77: not permitted here. Only Pytho
 import http.client
 import os
 import pathlib
-import re
 import subprocess
 import sys
 import tempfile
@@ -12,7 +11,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 from network import NotPermitted, TwoHosts  # noqa: E402
-from serve import DEADLINE, is_alive, wait_for_pids  # noqa: E402
+from serve import DEADLINE, is_alive  # noqa: E402
 from server import FIXTURES, Server  # noqa: E402
 
 MODELS = [FIXTURES / "models" / name for name in ("llama-bf16-text", "opt-f16-text")]
@@ -39,10 +38,10 @@ def shared_files(pid):
 def check_hosts(server, per_host):
     """Ranks lie where the host file says, and share memory with ranks of their own host only."""
     ranks = 2 * per_host
-    pids = wait_for_pids(server, ranks)
-    hosts = dict(re.findall(r"^ *(\d+) +\d+ +(\S+) +\d+ +\d+ +[\d.]+ MB", server.output(), re.M))
-    assert [hosts[str(r)] for r in range(ranks)] == ["host-a"] * per_host + ["host-b"] * per_host, hosts
-    files = [shared_files(pids[r]) for r in range(ranks)]
+    rows = server.ranks(ranks)
+    hosts = [row["host"] for row in rows]
+    assert hosts == ["host-a"] * per_host + ["host-b"] * per_host, hosts
+    files = [shared_files(row["pid"]) for row in rows]
     for r in range(1, ranks):
         together = files[0] & files[r]
         assert bool(together) == (r < per_host), f"rank 0 and rank {r} share {together}"
@@ -98,7 +97,7 @@ def daemons():
 def check_cut(network, options):
     """The link is cut in mid-stream."""
     server = Server(MODELS[0], "--quiet", "-n", 2, "--hostfile", network.hostfile(1, 1), *options)
-    pids = wait_for_pids(server, 2)
+    pids = {rank["pid"] for rank in server.ranks(2)}
     ends, failures = [], []
     clients = [threading.Thread(target=end_of, args=(server, i % 3 > 0, ends, failures)) for i in range(6)]
     for client in clients:
@@ -121,7 +120,7 @@ def check_cut(network, options):
     assert late < DEADLINE, f"a request ended {late:.1f} s after the cut"
     assert named, f"/health did not name the rank\n{server.output()[-2000:]}"
     assert server.process.poll() not in (None, 0), f"the exit code is {server.process.poll()} after {ended:.1f} s"
-    while (left := {pid for pid in pids.values() if is_alive(pid)} | daemons()) and time.monotonic() < cut + 20:
+    while (left := {pid for pid in pids if is_alive(pid)} | daemons()) and time.monotonic() < cut + 20:
         time.sleep(0.05)
     assert not left, f"processes are left: {left}"
     print(f"cut {options}: last request ended after {late:.2f} s, the server after {ended:.1f} s, the last process after "
