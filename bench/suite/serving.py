@@ -16,11 +16,13 @@ import urllib.request
 
 import environments
 import machine
+import measure
 from places import CRIA, MODELS, ROOT, SMOLLM2, plain_environment
 
 VOCAB = 49000  # below that of every model here
 READY_SECONDS = 420
 SATURATION = 48
+HOLD_SECONDS = measure.HOLD_SECONDS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,27 +107,36 @@ def load(port, rate, count):
     return json.loads(machine.output_of(words))[0]
 
 
+def open_server(server, options, stack, log):
+    with machine.hold(options.shared):
+        port = stack.enter_context(running(server, log))
+        load(port, math.inf, 4)
+    return port
+
+
 def measure_server(server, options, say, write):
-    with open(options.log, "a", encoding="utf-8") as log:
-        with machine.hold(options.shared):
-            stack = contextlib.ExitStack()
-            port = stack.enter_context(running(server, log))
-        with stack:
-            load(port, math.inf, 4)
-            for rate in options.rates:
-                count = SATURATION if math.isinf(rate) else max(8, round(rate * options.seconds))
-                say(f"{server.model}, {server.engine}: {count} requests at {rate:g} per second")
-                with machine.hold(options.exclusive) as held:
+    """All rates of one server, one after the other, within as few holds of the machine as HOLD_SECONDS allows."""
+    rates = list(options.rates)
+    with open(options.log, "a", encoding="utf-8") as log, contextlib.ExitStack() as stack:
+        port = open_server(server, options, stack, log)
+        while rates:
+            with machine.hold(options.exclusive) as held:
+                longest = 0.0
+                while rates and (not options.exclusive or held.seconds + 1.3 * max(longest, options.seconds) < HOLD_SECONDS):
+                    rate, start = rates[0], time.monotonic()
+                    count = SATURATION if math.isinf(rate) else max(8, round(rate * options.seconds))
+                    say(f"{server.model}, {server.engine}: {count} requests at {rate:g} per second")
                     limits = machine.calibrate(os.cpu_count())
                     report = load(port, rate, count)
-                    lost = held.lost
-                say.advance()
-                if lost:
-                    say("the machine was not ours to the end; this sample is dropped")
-                    continue
-                write({"when": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-                       "commit": options.commit, **options.machine, "model": server.model, "engine": server.engine,
-                       "rate": None if math.isinf(rate) else rate, "limits": limits, "report": report})
+                    longest = time.monotonic() - start
+                    rates.pop(0)
+                    say.advance()
+                    if held.lost:
+                        say("the machine was not ours to the end; this sample is dropped")
+                        break
+                    write({"when": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+                           "commit": options.commit, **options.machine, "model": server.model, "engine": server.engine,
+                           "rate": None if math.isinf(rate) else rate, "limits": limits, "report": report})
 
 
 def wanted(options):

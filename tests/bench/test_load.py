@@ -13,6 +13,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bench/load"))
 
+import admission  # noqa: E402
 import client  # noqa: E402
 import schedule  # noqa: E402
 import summary  # noqa: E402
@@ -71,13 +72,13 @@ class FakeServer:
         await writer.wait_closed()
 
 
-def exchange(server, requests, timeout=100):
+def exchange(server, requests, timeout=100, gate=None):
     loop = VirtualLoop()
 
     async def main():
         listener = await asyncio.start_server(server.handle, "127.0.0.1", 0)
         port = listener.sockets[0].getsockname()[1]
-        outcomes = await client.run(client.Target(f"http://127.0.0.1:{port}", "toy"), requests, timeout)
+        outcomes = await client.run(client.Target(f"http://127.0.0.1:{port}", "toy"), requests, timeout, gate=gate)
         listener.close()
         left = asyncio.all_tasks() - {asyncio.current_task()}
         for task in left:
@@ -122,6 +123,24 @@ class Load(unittest.TestCase):
         outcomes = exchange(FakeServer(lambda i, body: steady(100.0 if i == 0 else 1.0, 0.5, 2)), [request(0.0), request(1.0)], 1000)
         self.near(outcomes[1].chunks[0] - outcomes[1].arrival, 1.0)
         self.near(outcomes[0].end - outcomes[0].arrival, 100.5)
+
+    def ends_under(self, policy, outputs, pool):
+        """When each of some requests of 3 prompt tokens ends that are due together; a token takes a second."""
+        plans = {output: steady(1.0, 1.0, output) for output in outputs}
+        server = FakeServer(lambda i, body: plans[body["max_tokens"]])
+        outcomes = exchange(server, [request(0.0, output) for output in outputs], gate=admission.Gate(policy, pool, 20))
+        return [round(outcome.end - outcome.arrival, 6) for outcome in outcomes]
+
+    def test_each_memory_policy_lets_in_what_its_reservation_fits(self):
+        outputs = [2, 5, 3, 5]
+        self.assertEqual(self.ends_under("none", outputs, 40), [2, 5, 3, 5])
+        # two at a time: the third goes when the first has ended, or, in a static batch, when the second has too
+        self.assertEqual(self.ends_under("maximum", outputs, 40), [2, 5, 5, 10])
+        self.assertEqual(self.ends_under("static", outputs, 40), [2, 5, 8, 10])
+        # 3 + 2, 3 + 8, 3 + 4, 3 + 8 against 3 + 2, 3 + 5, 3 + 3, 3 + 5
+        self.assertEqual(self.ends_under("power2", outputs, 23), [2, 5, 3, 8])
+        self.assertEqual(self.ends_under("oracle", outputs, 27), [2, 5, 3, 5])
+        self.assertEqual(self.ends_under("oracle", outputs, 26), [2, 5, 3, 7])
 
     def test_goodput_counts_what_kept_all_limits(self):
         plans = [steady(0.1, 0.01, 3), steady(0.9, 0.01, 3), steady(0.1, 0.2, 3)]
