@@ -132,6 +132,7 @@ static void append_cell(cria_text *out, const char *string) {
 }
 
 void cria_options_markdown(const cria_option *table, size_t count, unsigned command, cria_text *out) {
+    cria_text_puts(out, "| option | value | default | range | meaning |\n|---|---|---|---|---|\n");
     for (size_t i = 0; i < count; i++) {
         const cria_option *row = &table[i];
         if (!(row->commands & command)) continue;

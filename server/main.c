@@ -7,6 +7,7 @@
 #include "server/commands/ranks.h"
 #include "server/options.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +42,14 @@ static void print_text(cria_text *text) {
     cria_text_deinit(text);
 }
 
+/* What could not be written is a failure, as it is of every command that writes to a full disk. */
+static bool all_is_written(cria_error *err) {
+    bool before = ferror(stdout);
+    if (fflush(stdout) == 0 && !before) return true;
+    cria_fail(err, CRIA_ERR_IO, "standard output: %s", before ? "not all could be written" : strerror(errno));
+    return false;
+}
+
 static int print_help(const command_row *row) {
     cria_text out;
     cria_text_init(&out);
@@ -65,7 +74,8 @@ static int print_help(const command_row *row) {
                        "MODEL [options]\n\n");
         for (size_t i = 0; i < COMMANDS; i++)
             cria_text_printf(&out, "  %-10s %s\n", commands[i].name, commands[i].summary);
-        cria_text_puts(&out, "\n`cria COMMAND --help` lists a command's options.\nTo start: cria serve smollm2\n");
+        cria_text_puts(
+            &out, "\n`cria COMMAND --help` lists a command's options.\nTo start: cria serve smollm2-135m-instruct\n");
     }
     print_text(&out);
     return 0;
@@ -156,7 +166,8 @@ static cria_status run(const command_row *row, int argc, char **argv, cria_error
     return status;
 }
 
-int main(int argc, char **argv) {
+/* Runs the command that the arguments name; an error is told. */
+static int run_command(int argc, char **argv) {
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)
         return print_help(NULL);
     if (strcmp(argv[1], "--version") == 0) return puts("cria " CRIA_VERSION) < 0;
@@ -174,4 +185,14 @@ int main(int argc, char **argv) {
     }
     fprintf(stderr, "cria: unknown command \"%s\"; see cria --help\n", argv[1]);
     return 2;
+}
+
+int main(int argc, char **argv) {
+    int code = run_command(argc, argv);
+    cria_error err = {0};
+    if (!all_is_written(&err)) {
+        fprintf(stderr, "cria: %s\n", err.message);
+        return code ? code : 1;
+    }
+    return code;
 }

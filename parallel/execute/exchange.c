@@ -85,7 +85,7 @@ static void moments(const cria_step *s, const cria_instruction *ins, int64_t tok
 static void join_moments(const cria_step *s, const cria_instruction *ins, int64_t tokens, int64_t t, double *mean,
                          double *squares) {
     const float *all = cria_work(s->executor, &ins->operand[4]);
-    const int64_t *widths = s->executor->program->widths + ins->first;
+    const int64_t *widths = cria_instruction_widths(s->executor->program, ins);
     double count = 0;
     *mean = *squares = 0;
     for (int r = 0; r < ins->count; r++) {
@@ -135,7 +135,7 @@ static cria_status transfer(const cria_step *s, const cria_instruction *ins, voi
 
 static cria_status communicate(const cria_step *s, const cria_instruction *ins, int64_t tokens, cria_error *err) {
     const cria_executor *e = s->executor;
-    const int64_t *widths = e->program->widths + ins->first;
+    const int64_t *widths = cria_instruction_widths(e->program, ins);
     float *in = cria_work(e, &ins->operand[0]), *out = cria_work(e, &ins->operand[1]);
     int64_t counts[2 * MOST_GROUP];
     int64_t unit = ins->what == CRIA_DO_REDUCE_SCATTER ? 1 : (int64_t)sizeof(float);
@@ -222,7 +222,7 @@ static void gather_bytes(const cria_step *s, const cria_instruction *ins, cria_w
 static void sample_whole(const cria_step *s, const cria_instruction *ins, const cria_sample_args *args, int64_t row,
                          float *logits, cria_worker *worker) {
     const cria_executor *e = s->executor;
-    const int64_t *widths = e->program->widths + ins->first;
+    const int64_t *widths = cria_instruction_widths(e->program, ins);
     int64_t bytes[MOST_GROUP];
     for (int r = 0; r < ins->count; r++) bytes[r] = widths[r] * (int64_t)sizeof(float);
     if (worker->index == 0)

@@ -90,7 +90,8 @@ int64_t cria_program_weight_bytes_read(const cria_program *program) {
 
 int64_t cria_instruction_bytes(const cria_program *program, const cria_instruction *ins, int64_t tokens) {
     int size = program->group_size[ins->group], rank = program->group_rank[ins->group];
-    const int64_t *widths = program->widths + ins->first, each = tokens * (int64_t)sizeof(float);
+    const int64_t *widths = cria_instruction_widths(program, ins);
+    const int64_t each = tokens * (int64_t)sizeof(float);
     int64_t total = 0;
     switch (ins->what) {
     case CRIA_DO_SEND:

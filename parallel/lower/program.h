@@ -147,6 +147,11 @@ void cria_program_print(const cria_program *program, const cria_graph *graph, cr
 /* Bytes of weights that one decode step reads, each once: the number that limits batch-1 decoding. An embedding that is
  * only looked up counts nothing. */
 int64_t cria_program_weight_bytes_read(const cria_program *program);
+/* The widths of an instruction that has some; NULL in a program that has none. */
+static inline const int64_t *cria_instruction_widths(const cria_program *program, const cria_instruction *instruction) {
+    return program->widths ? program->widths + instruction->first : NULL;
+}
+
 /* Bytes that this rank sends in one instruction of `tokens` tokens (rows, in the head), as cria_comm_sent counts them.
  * The exchange of CRIA_DO_SAMPLE is counted without the lists that some requests ask for. */
 int64_t cria_instruction_bytes(const cria_program *program, const cria_instruction *instruction, int64_t tokens);

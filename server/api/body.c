@@ -16,6 +16,7 @@ static bool too_many_values(const char *body, size_t length) {
 }
 
 static cria_status parse_body(const char *body, size_t length, cria_json **out, cria_api_error *err) {
+    if (length >= 3 && memcmp(body, "\xEF\xBB\xBF", 3) == 0) body += 3, length -= 3; /* a byte order mark */
     if (!length) return cria_api_fail_type(err, "body", "missing", "Field required", "None");
     if (too_many_values(body, length)) {
         return cria_api_fail_status(err, 413, NULL, "The request body holds more than %d values", MAX_VALUES);

@@ -25,6 +25,8 @@ static const char *type_of(int status) {
         return "UnsupportedMediaTypeError";
     case 429:
         return "RateLimitError";
+    case 501:
+        return "NotImplementedError";
     case 503:
         return "ServiceUnavailableError";
     default:

@@ -14,6 +14,8 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+enum { LAST_BYTES_NS = 1000000000 };
+
 /* ---- connections ---- */
 
 static void open_socket(cria_server *server, struct MHD_Connection *connection, void **socket_context) {
@@ -25,12 +27,14 @@ static void open_socket(cria_server *server, struct MHD_Connection *connection, 
     socket->connection = connection;
     socket->fd = info ? info->connect_fd : -1;
     socket->quiet_ns = cria_clock_ns();
+    ++server->socket_count;
     socket->next = server->sockets;
     if (socket->next) socket->next->previous = socket;
     server->sockets = socket;
     int one = 1;
     setsockopt(socket->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    /* The kernel would take megabytes off our hands for a client that does not read, and nobody would notice for long. */
+    /* The kernel would take megabytes off our hands for a client that does not read, and nobody would notice for long.
+     */
     int unsent = (int)server->config.stream_buffer_bytes;
     setsockopt(socket->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
     /* MHD looks away from suspended connections: a client that leaves is noticed here. */
@@ -42,6 +46,7 @@ static void close_socket(cria_server *server, void **socket_context) {
     cria_socket *socket = *socket_context;
     if (!socket) return;
     epoll_ctl(server->epoll_fd, EPOLL_CTL_DEL, socket->fd, NULL);
+    --server->socket_count;
     if (socket->next) socket->next->previous = socket->previous;
     if (socket->previous) {
         socket->previous->next = socket->next;
@@ -59,6 +64,25 @@ void cria_socket_notify(void *server, struct MHD_Connection *connection, void **
     } else {
         close_socket(server, socket_context);
     }
+}
+
+/* MHD has sent nothing for this request yet and cannot answer in the middle of one. */
+void cria_socket_give_up(const cria_socket *socket, bool cut_off) {
+    cria_api_error error = {0};
+    if (cut_off) {
+        cria_api_fail(&error, NULL, "The connection ended before the request's body did");
+    } else {
+        cria_api_fail_status(&error, 408, NULL, "The request did not arrive in time");
+    }
+    cria_text body = {0};
+    cria_api_error_write(&error, &body);
+    char text[512];
+    int length = snprintf(text, sizeof text,
+                          "HTTP/1.1 %s\r\nContent-Type: application/json\r\nConnection: close\r\n"
+                          "Content-Length: %zu\r\n\r\n%s",
+                          cut_off ? "400 Bad Request" : "408 Request Timeout", body.length, body.data ? body.data : "");
+    cria_text_deinit(&body);
+    if (send(socket->fd, text, (size_t)length, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) return; /* gone: nobody to tell */
 }
 
 static cria_socket *socket_of(struct MHD_Connection *connection) {
@@ -80,6 +104,12 @@ static void name_exchange(cria_exchange *exchange, const char *given) {
     }
 }
 
+/* The client has closed its side: what has arrived may not all be read yet, but more does not come. */
+static void expect_no_more(cria_exchange *exchange) {
+    uint64_t deadline_ns = cria_clock_ns() + LAST_BYTES_NS;
+    if (exchange->body_deadline_ns > deadline_ns) exchange->body_deadline_ns = deadline_ns;
+}
+
 static cria_exchange *create_exchange(cria_socket *socket, const char *method, const char *url) {
     cria_exchange *exchange = calloc(1, sizeof *exchange);
     if (!exchange) return NULL;
@@ -90,6 +120,7 @@ static cria_exchange *create_exchange(cria_socket *socket, const char *method, c
     exchange->url = url;
     exchange->start_ns = cria_clock_ns();
     exchange->body_deadline_ns = exchange->start_ns + (uint64_t)(server->config.request_seconds * 1e9);
+    if (socket->hung_up) expect_no_more(exchange);
     name_exchange(exchange, MHD_lookup_connection_value(socket->connection, MHD_HEADER_KIND, "X-Request-Id"));
     exchange->next = server->exchanges;
     if (exchange->next) exchange->next->previous = exchange;
@@ -119,6 +150,7 @@ void cria_exchange_resume(cria_exchange *exchange) {
 }
 
 void cria_exchange_abandon(cria_exchange *exchange) {
+    if (exchange->receiving) expect_no_more(exchange);
     if (exchange->state != CRIA_WAITING && exchange->state != CRIA_STREAM) return;
     cria_generate_cancel(exchange);
     cria_exchange_resume(exchange);
@@ -140,6 +172,8 @@ void cria_exchange_completed(void *context, struct MHD_Connection *connection, v
     *exchange_context = NULL;
     if (!exchange) return;
     log_exchange(exchange, code);
+    bool cut_off = code == MHD_REQUEST_TERMINATED_CLIENT_ABORT || code == MHD_REQUEST_TERMINATED_READ_ERROR;
+    if (exchange->receiving && cut_off) cria_socket_give_up(exchange->socket, true);
     cria_generate_cancel(exchange);
     if (exchange->counted) --server->generations;
     exchange->counted = false;
@@ -163,10 +197,51 @@ static bool is_json(const char *type) {
     return length > 5 && strncasecmp(type + length - 5, "+json", 5) == 0;
 }
 
+/* How a request's end is told. */
+typedef struct {
+    const char *length, *encoding; /* Content-Length, Transfer-Encoding */
+    bool conflict;                 /* two lengths that differ, or both headers */
+} framing;
+
+static enum MHD_Result read_framing(void *context, enum MHD_ValueKind kind, const char *key, const char *value) {
+    (void)kind;
+    framing *f = context;
+    if (!value) value = "";
+    if (strcasecmp(key, "Content-Length") == 0) {
+        f->conflict = f->conflict || f->encoding || (f->length && strcmp(f->length, value) != 0);
+        f->length = value;
+    } else if (strcasecmp(key, "Transfer-Encoding") == 0) {
+        f->conflict = f->conflict || f->length || f->encoding;
+        f->encoding = value;
+    }
+    return MHD_YES;
+}
+
+/* A request that a proxy before this server may have seen end elsewhere would let its sender speak for the proxy's next
+ * client (request smuggling; RFC 9112, section 6.3): such a connection is closed. True: refused. */
+static bool refuse_framing(cria_exchange *exchange) {
+    framing f = {0};
+    MHD_get_connection_values(exchange->socket->connection, MHD_HEADER_KIND, read_framing, &f);
+    exchange->misframed = true;
+    if (f.conflict) {
+        cria_reply_fail(exchange, 400, "The request has conflicting Content-Length or Transfer-Encoding headers");
+    } else if (f.encoding && strcasecmp(f.encoding, "chunked") != 0) {
+        cria_reply_fail(exchange, 501, "Transfer-Encoding '%.40s' is not supported: chunked is", f.encoding);
+    } else {
+        exchange->misframed = false;
+    }
+    return exchange->misframed;
+}
+
+static bool is_plain(const char *encoding) {
+    return !encoding || !*encoding || strcasecmp(encoding, "identity") == 0;
+}
+
 /* What can be said before the body is there. Sets the answer where there is something to refuse. */
 static void check_head(cria_exchange *exchange) {
     cria_server *server = exchange->server;
     const char *allow;
+    if (refuse_framing(exchange)) return;
     exchange->route = cria_route_find(exchange->method, exchange->url, &allow);
     if (!(exchange->route && exchange->route->open) &&
         !cria_authorized(server->config.api_key, header(exchange, "Authorization"))) {
@@ -187,6 +262,9 @@ static void check_head(cria_exchange *exchange) {
     bool post = strcmp(exchange->route->method, "POST") == 0;
     if (post && !is_json(header(exchange, "Content-Type"))) {
         cria_reply_fail(exchange, 415, "Unsupported Media Type: Only 'application/json' is allowed");
+    } else if (post && !is_plain(header(exchange, "Content-Encoding"))) {
+        cria_reply_fail(exchange, 415, "Content-Encoding '%.40s' is not supported: send the body as it is",
+                        header(exchange, "Content-Encoding"));
     } else if (server->draining) {
         if (!exchange->route->open) cria_reply_fail(exchange, 503, "the server is shutting down");
     } else if (exchange->route->needs_model && !server->api.model) {
@@ -198,6 +276,7 @@ static void check_head(cria_exchange *exchange) {
 
 /* True where the body need not be waited for: none comes, or the client asked before sending it. */
 static bool body_is_avoidable(const cria_exchange *exchange) {
+    if (exchange->misframed) return true;
     const char *expect = header(exchange, "Expect"), *length = header(exchange, "Content-Length");
     if (expect && strcasecmp(expect, "100-continue") == 0) return true;
     /* So much is not read to be polite. */

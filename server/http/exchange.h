@@ -43,7 +43,7 @@ struct cria_exchange {
     const char *method, *url; /* MHD's, while `socket` is there */
     char request_id[72];
     cria_text body;
-    bool swallow;   /* the body is read for politeness only: the answer stands already */
+    bool misframed; /* where the request ends is in doubt: it is answered at once and the connection closed */
     bool receiving; /* the body is not all here */
     bool suspended; /* in MHD */
     uint64_t start_ns, body_deadline_ns;
@@ -81,6 +81,7 @@ struct cria_server {
     struct MHD_Daemon *daemon;
     int listen_fd, epoll_fd, port;
     cria_socket *sockets;
+    size_t socket_count, most_sockets;
     cria_exchange *exchanges;
     size_t generations;     /* exchanges that generate and are not answered */
     size_t backlog;         /* sequences that wait for room in the engine */
@@ -105,6 +106,8 @@ void cria_exchange_completed(void *server, struct MHD_Connection *connection, vo
                              enum MHD_RequestTerminationCode code);
 void cria_socket_notify(void *server, struct MHD_Connection *connection, void **socket_context,
                         enum MHD_ConnectionNotificationCode code);
+/* Answers a request whose body is not all here, on the bare socket: 400 where no more can come, else 408. */
+void cria_socket_give_up(const cria_socket *socket, bool cut_off);
 /* Makes MHD ask again: for the answer, or for the stream's next bytes. */
 void cria_exchange_resume(cria_exchange *exchange);
 /* The client is gone: what it asked for is cancelled and the connection closed. */

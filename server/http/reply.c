@@ -51,6 +51,7 @@ static void add_headers(cria_exchange *exchange, struct MHD_Response *response) 
         snprintf(seconds, sizeof seconds, "%d", exchange->retry_after);
         MHD_add_response_header(response, "Retry-After", seconds);
     }
+    if (exchange->misframed) MHD_add_response_header(response, "Connection", "close");
     if (exchange->allow) MHD_add_response_header(response, "Allow", exchange->allow);
     if (exchange->challenge) {
         /* A browser asks its user for the key; programs read "Bearer". */

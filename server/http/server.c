@@ -9,11 +9,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_HEADER_BYTES = 64 * 1024, TICK_MS = 500, BACKLOG_TICK_MS = 5 };
+enum {
+    MAX_HEADER_BYTES = 64 * 1024,
+    TICK_MS = 500,
+    BACKLOG_TICK_MS = 5,
+    IDLE_NS = 1000000000, /* how long a connection is idle before it may have to make room */
+    OTHER_FILES = 24      /* descriptors left for everything that is no connection */
+};
 
 /* ---- creation ---- */
 
@@ -62,14 +69,24 @@ static void log_daemon(void *log, const char *format, va_list args) {
     cria_log_write(log, CRIA_LOG_DEBUG, "http: %s", text);
 }
 
+/* As many connections as were asked for, or as the process may have open files. */
+static size_t connection_limit(const cria_server *server) {
+    struct rlimit files;
+    size_t most = (size_t)server->config.max_connections;
+    if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur == RLIM_INFINITY) return most;
+    size_t room = files.rlim_cur > 2 * OTHER_FILES ? (size_t)files.rlim_cur - OTHER_FILES : OTHER_FILES;
+    return room < most ? room : most;
+}
+
 static cria_status start_daemon(cria_server *server, cria_error *err) {
+    server->most_sockets = connection_limit(server);
     unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
     const cria_server_config *c = &server->config;
     server->daemon = MHD_start_daemon(
         flags, 0, NULL, NULL, cria_exchange_handle, server, MHD_OPTION_EXTERNAL_LOGGER, log_daemon, server->log,
         MHD_OPTION_LISTEN_SOCKET, server->listen_fd, MHD_OPTION_NOTIFY_COMPLETED, cria_exchange_completed, server,
         MHD_OPTION_NOTIFY_CONNECTION, cria_socket_notify, server, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)c->max_connections, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)(c->idle_seconds + 0.999),
+        (unsigned)server->most_sockets, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)(c->idle_seconds + 0.999),
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MAX_HEADER_BYTES, MHD_OPTION_END);
     if (!server->daemon) return cria_fail(err, CRIA_ERR_IO, "libmicrohttpd does not start");
     server->listen_fd = -1; /* the daemon's now */
@@ -166,19 +183,6 @@ static void take_model(cria_server *server) {
     pthread_mutex_unlock(&server->lock);
 }
 
-/* Said on the bare socket: MHD has sent nothing for this request yet and cannot answer in the middle of one. */
-static void time_out(cria_socket *socket) {
-    static const char body[] = "{\"error\":{\"message\":\"The request did not arrive in time\","
-                               "\"type\":\"RequestTimeoutError\",\"param\":null,\"code\":408}}";
-    char text[512];
-    int length = snprintf(text, sizeof text,
-                          "HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nConnection: close\r\n"
-                          "Content-Length: %zu\r\n\r\n%s",
-                          sizeof body - 1, body);
-    if (send(socket->fd, text, (size_t)length, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) length = 0;
-    shutdown(socket->fd, SHUT_RDWR);
-}
-
 /* Senders that trickle: MHD's own time-out starts anew with every byte. */
 static void check_slow_senders(cria_server *server, uint64_t now_ns) {
     uint64_t head_ns = (uint64_t)((server->config.idle_seconds + server->config.request_seconds) * 1e9);
@@ -187,8 +191,24 @@ static void check_slow_senders(cria_server *server, uint64_t now_ns) {
         if (!exchange) {
             if (now_ns - socket->quiet_ns > head_ns) shutdown(socket->fd, SHUT_RDWR);
         } else if (exchange->receiving && now_ns > exchange->body_deadline_ns) {
-            time_out(socket);
+            cria_socket_give_up(socket, socket->hung_up);
+            shutdown(socket->fd, SHUT_RDWR);
         }
+    }
+}
+
+/* At the limit nobody new is heard: those who have asked for nothing for the longest time make room. */
+static void close_idle_sockets(cria_server *server, uint64_t now_ns) {
+    if (server->socket_count < server->most_sockets) return;
+    for (size_t left = server->most_sockets / 4 + 1; left; --left) {
+        cria_socket *idlest = NULL;
+        for (cria_socket *socket = server->sockets; socket; socket = socket->next) {
+            if (socket->exchange || socket->hung_up || now_ns - socket->quiet_ns < IDLE_NS) continue;
+            if (!idlest || socket->quiet_ns < idlest->quiet_ns) idlest = socket;
+        }
+        if (!idlest) return;
+        idlest->hung_up = true;
+        shutdown(idlest->fd, SHUT_RDWR);
     }
 }
 
@@ -215,6 +235,7 @@ static int wait_ms(cria_server *server) {
     MHD_UNSIGNED_LONG_LONG timeout;
     int most = server->backlog ? BACKLOG_TICK_MS : TICK_MS;
     if (server->draining && most > 50) most = 50;
+    if (server->socket_count >= server->most_sockets && most > 100) most = 100;
     if (MHD_get_timeout(server->daemon, &timeout) == MHD_YES && timeout < (unsigned)most) return (int)timeout;
     return most;
 }
@@ -242,6 +263,7 @@ static cria_status turn(cria_server *server, bool *stop_ready, cria_error *err) 
     if (now_ns - server->checked_ns > 200000000) {
         server->checked_ns = now_ns;
         check_slow_senders(server, now_ns);
+        close_idle_sockets(server, now_ns);
     }
     return CRIA_OK;
 }

@@ -42,16 +42,17 @@ def events_of(body):
 
 
 class Server:
-    def __init__(self, model, *options, name=None):
+    def __init__(self, model, *options, name=None, log=None, before=None):
+        """before: called in the new process, as for setting its limits."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.name = name or pathlib.Path(model).name
         self.url = f"http://127.0.0.1:{self.port}"
-        self.log = tempfile.TemporaryFile()
+        self.log = log or tempfile.TemporaryFile()
         self.process = subprocess.Popen(
             [CRIA, "serve", str(model), "--host", "127.0.0.1", "--port", str(self.port),
-             "--served-model-name", self.name, *(["-n", RANKS] if RANKS else []), *map(str, options)], stdout=self.log, stderr=subprocess.STDOUT)
+             "--served-model-name", self.name, *(["-n", RANKS] if RANKS else []), *map(str, options)], stdout=self.log, stderr=subprocess.STDOUT, preexec_fn=before)
         self.wait_until_ready()
 
     def output(self):
