@@ -2,6 +2,8 @@
  */
 #include "parallel/plan/intra_problem.h"
 
+#include "parallel/plan/cost.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,6 +89,28 @@ static void see(usage *use, cria_sharding sharding, bool reader) {
     }
 }
 
+/* Only what is asked of the batch can leave an operator nothing. */
+static cria_status fail_without_strategies(const cria_intra_problem *p, const cria_op *op, cria_error *err) {
+    const char *name = cria_graph_tensor(p->graph, op->output)->name;
+    const cria_strategy_options *o = &p->options->strategies;
+    int axis = o->force_batch_axis, count;
+    cria_op_index index[CRIA_MAX_INDICES];
+    count = cria_op_indices(p->graph, op, index);
+    for (int i = 0; i < count; i++) {
+        if (!cria_dim_is_batch(index[i].dim.name) || !(o->data_parallel_only || axis >= 0)) continue;
+        int64_t extent = index[i].dim.extent == CRIA_SYMBOLIC ? o->symbolic : index[i].dim.extent;
+        int parts = o->data_parallel_only ? p->mesh.size[0] * p->mesh.size[1] : p->mesh.size[axis];
+        if ((extent + index[i].unit - 1) / index[i].unit < parts)
+            return cria_fail(
+                err, CRIA_ERR_INFEASIBLE,
+                "operator \"%s\": %s of %lld, in units of %lld, cannot be cut over %d devices, as is asked for", name,
+                cria_dim_to_name(p->graph, index[i].dim.name), (long long)extent, (long long)index[i].unit, parts);
+    }
+    return cria_fail(err, CRIA_ERR_INFEASIBLE, "operator \"%s\": no strategy is legal on a %d x %d mesh%s", name,
+                     p->mesh.size[0], p->mesh.size[1],
+                     o->data_parallel_only || axis >= 0 ? " with its batch cut as is asked for" : "");
+}
+
 /* The choices of operator i of the range. */
 static cria_status add_op(builder *b, int i, cria_error *err) {
     cria_intra_problem *p = b->problem;
@@ -102,9 +126,7 @@ static cria_status add_op(builder *b, int i, cria_error *err) {
         count = 1;
     } else {
         count = cria_strategies(p->graph, op, &p->mesh, &p->options->strategies, list);
-        if (count == 0)
-            return cria_fail(err, CRIA_ERR_INFEASIBLE, "operator \"%s\": no strategy is legal on a %d x %d mesh", name,
-                             p->mesh.size[0], p->mesh.size[1]);
+        if (count == 0) return fail_without_strategies(p, op, err);
     }
     cria_intra_node *node = &p->node[i];
     node->choices = count;

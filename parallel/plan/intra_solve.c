@@ -5,6 +5,7 @@
 #include "parallel/solve/solve.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -54,6 +55,21 @@ static cria_status fill(const cria_intra_problem *p, double scale, bool limited,
     return CRIA_OK;
 }
 
+/* The solver speaks of nodes, the user of operators and tensors. */
+static cria_status explain(const cria_intra_problem *p, cria_error *err) {
+    int v;
+    if (err->status != CRIA_ERR_INFEASIBLE || sscanf(err->message, "infeasible: node %d:", &v) != 1 || v < 0 ||
+        v >= p->nodes)
+        return err->status;
+    bool op = p->node[v].tensor < 0;
+    int t = op ? cria_graph_op(p->graph, p->first + v)->output : p->node[v].tensor;
+    return cria_fail(
+        err, CRIA_ERR_INFEASIBLE,
+        "%s \"%s\": no way to %s it on a %d x %d mesh goes with its neighbours and what the options forbid%s",
+        op ? "operator" : "tensor", cria_graph_tensor(p->graph, t)->name, op ? "cut" : "hold", p->mesh.size[0],
+        p->mesh.size[1], p->options->memory_limit >= 0 ? " or with the memory limit" : "");
+}
+
 cria_status cria_intra_search(const cria_intra_problem *p, bool limited, double seconds, cria_intra_answer *out,
                               cria_error *err) {
     *out = (cria_intra_answer){0};
@@ -75,7 +91,7 @@ cria_status cria_intra_search(const cria_intra_problem *p, bool limited, double 
                               .iterations = p->options->iterations,
                               .threads = p->options->threads,
                               .seed = p->options->seed};
-    if (status == CRIA_OK) status = cria_solve(problem, &how, &solution, err);
+    if (status == CRIA_OK && cria_solve(problem, &how, &solution, err) != CRIA_OK) status = explain(p, err);
     if (status == CRIA_OK) {
         out->choice = solution.strategy;
         out->optimal = solution.optimal;

@@ -76,10 +76,31 @@ typedef struct {
     cria_intra_result result;
     double where_made; /* the objective if every sum is made where its parts are */
     uint64_t start;
+    bool forbid_all_to_all; /* by the user */
 } run;
 
+/* Along an axis that must cut the batch, results stay cut. */
+static void free_forced_axes(run *r) {
+    const cria_strategy_options *s = &r->options.strategies;
+    for (int t = 0; t < cria_graph_tensors(r->graph); t++)
+        for (int axis = 0; axis < CRIA_MESH_AXES; axis++)
+            if (s->data_parallel_only || s->force_batch_axis == axis) r->boundary[t].dim[axis] = CRIA_ANY;
+}
+
 static cria_status solve(run *r, cria_error *err) {
-    CRIA_TRY(cria_intra_solve(r->graph, 0, r->ops, &r->mesh, &r->options, &r->result, err));
+    cria_strategy_options *s = &r->options.strategies;
+    cria_status status = cria_intra_solve(r->graph, 0, r->ops, &r->mesh, &r->options, &r->result, err);
+    /* Alpa has no all-to-alls on two axes, and operators that follow do so as values lie. Where the user's wishes leave
+     * no plan like that, either is given up before the plan is. */
+    if (status == CRIA_ERR_INFEASIBLE && s->forbid_all_to_all && !r->forbid_all_to_all) {
+        s->forbid_all_to_all = false;
+        status = cria_intra_solve(r->graph, 0, r->ops, &r->mesh, &r->options, &r->result, err);
+    }
+    if (status == CRIA_ERR_INFEASIBLE && s->follow) {
+        s->follow = false;
+        status = cria_intra_solve(r->graph, 0, r->ops, &r->mesh, &r->options, &r->result, err);
+    }
+    if (status != CRIA_OK) return status;
     cria_intra_options where = r->options;
     cria_intra_result made;
     where.strategies.sum_where_made = true;
@@ -205,7 +226,7 @@ static void print_table(const run *r, cria_text *out) {
 
 cria_status cria_command_plan_net(const cria_command *command, cria_error *err) {
     const cria_main_options *options = command->options;
-    run r = {.net = options->net, .start = cria_clock_ns()};
+    run r = {.net = options->net, .start = cria_clock_ns(), .forbid_all_to_all = options->forbid_all_to_all};
     CRIA_TRY(parse_mesh(options->mesh, &r.mesh, err));
     CRIA_TRY(parse_pair("alpha", options->alpha, r.mesh.alpha, err));
     CRIA_TRY(parse_pair("beta", options->beta, r.mesh.beta, err));
@@ -224,6 +245,7 @@ cria_status cria_command_plan_net(const cria_command *command, cria_error *err) 
     r.boundary = malloc(((size_t)cria_graph_tensors(graph) + 1) * sizeof *r.boundary);
     cria_status status = r.boundary ? CRIA_OK : cria_fail(err, CRIA_ERR_MEMORY, "no memory to plan");
     if (status == CRIA_OK) cria_intra_whole_results(graph, &r.mesh, r.boundary);
+    if (status == CRIA_OK) free_forced_axes(&r);
     r.options.boundary = r.boundary;
     if (status == CRIA_OK) status = solve(&r, err);
     if (status == CRIA_OK) {
