@@ -30,8 +30,8 @@ static const command_row commands[] = {
      cria_command_inspect},
     {"plan", "cut a model over devices: stages, meshes, shardings, and what they would give", CRIA_COMMAND_PLAN,
      MODEL_OPTIONAL, cria_command_plan},
-    {"profile", "measure this machine's kernels and links for cria plan --cluster", CRIA_COMMAND_PROFILE, MODEL_NONE,
-     cria_command_profile},
+    {"profile", "measure this machine's kernels and links for cria plan --cluster", CRIA_COMMAND_PROFILE,
+     MODEL_OPTIONAL, cria_command_profile},
     {"solve", "solve an instance of the contest on intra-operator parallelism", CRIA_COMMAND_SOLVE, MODEL_INSTANCE,
      cria_command_solve},
 };
@@ -153,10 +153,18 @@ static cria_status run(const command_row *row, int argc, char **argv, cria_error
         if (found != CRIA_OK && !cria_ranks_started()) return found;
         if (found != CRIA_OK) snprintf(path, sizeof path, "%s", model);
     }
+    char cache[4096];
+    bool xdg = places.xdg_cache_home && places.xdg_cache_home[0];
+    snprintf(cache, sizeof cache, "%s%s/cria",
+             xdg           ? places.xdg_cache_home
+             : places.home ? places.home
+                           : "",
+             xdg ? "" : "/.cache");
     cria_log *log = cria_log_create(stderr, level_of(options.log_level ? options.log_level : "info"));
     cria_command command = {.options = &options,
                             .model = model,
                             .path = model ? path : NULL,
+                            .cache = xdg || places.home ? cache : NULL,
                             .log = log,
                             .name = row->name,
                             .argc = argc,

@@ -2,6 +2,7 @@
 #include "parallel/plan/cluster.h"
 
 #include "parallel/graph/graph.h"
+#include "parallel/plan/cost.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,12 +25,12 @@ struct cria_cluster {
 };
 
 const char *cria_rate_name(cria_rate rate) {
-    static const char *const names[CRIA_RATE_COUNT] = {"f32", "f16", "bf16", "int8"};
+    static const char *const names[CRIA_RATE_COUNT] = {"f32", "f16", "bf16", "int8", "q8", "q4"};
     return names[rate];
 }
 
 double cria_rate_bytes(cria_rate rate) {
-    static const double bytes[CRIA_RATE_COUNT] = {4, 2, 2, 1};
+    static const double bytes[CRIA_RATE_COUNT] = {4, 2, 2, 1, 34.0 / 32, 20.0 / 32};
     return bytes[rate];
 }
 
@@ -70,10 +71,36 @@ static cria_status get_whole(const cria_json_value *object, const char *key, int
     return CRIA_OK;
 }
 
+const char *cria_link_operation_name(cria_link_operation operation) {
+    static const char *const names[CRIA_LINK_OPERATIONS] = {"all_reduce", "all_gather", "send"};
+    return names[operation];
+}
+
+/* What latency and bandwidth were fitted to: checked, for the reader's eyes. */
+static cria_status check_link_samples(const cria_json_value *list, cria_error *err) {
+    if (!list) return CRIA_OK;
+    CRIA_TRY(cria_json_want(list, CRIA_JSON_ARRAY, "measured", err));
+    for (const cria_json_value *v = cria_json_first(list); v; v = cria_json_next(v)) {
+        const char *name;
+        double value;
+        bool known = false;
+        CRIA_TRY(cria_json_want(v, CRIA_JSON_OBJECT, "measured", err));
+        CRIA_TRY(check_keys(v, " operation bytes seconds ", err));
+        CRIA_TRY(cria_json_get_string(v, "operation", "", &name, err));
+        for (int o = 0; o < CRIA_LINK_OPERATIONS; o++)
+            known = known || strcmp(name, cria_link_operation_name((cria_link_operation)o)) == 0;
+        if (!known) return cria_fail(err, CRIA_ERR_FORMAT, "\"operation\": \"%.40s\" is none of a link's", name);
+        CRIA_TRY(cria_json_get_double(v, "bytes", 0, 0, 1e15, &value, err));
+        CRIA_TRY(cria_json_get_double(v, "seconds", 0, 0, 1e6, &value, err));
+    }
+    return CRIA_OK;
+}
+
 static cria_status read_link(const cria_json_value *parent, const char *key, cria_link *out, cria_error *err) {
     const cria_json_value *link = cria_json_get(parent, key);
     CRIA_TRY(cria_json_want(link, CRIA_JSON_OBJECT, key, err));
-    CRIA_TRY(check_keys(link, " latency bandwidth note ", err));
+    CRIA_TRY(check_keys(link, " latency bandwidth measured note ", err));
+    CRIA_TRY(check_link_samples(cria_json_get(link, "measured"), err));
     CRIA_TRY(cria_json_want(cria_json_get(link, "latency"), CRIA_JSON_NUMBER, "latency", err));
     CRIA_TRY(cria_json_get_double(link, "latency", 0, 0, 10, &out->latency, err));
     return get_rate(link, "bandwidth", &out->bandwidth, err);
@@ -82,31 +109,33 @@ static cria_status read_link(const cria_json_value *parent, const char *key, cri
 static cria_status read_flops(const cria_json_value *object, cria_device_type *type, cria_error *err) {
     const cria_json_value *flops = cria_json_get(object, "flops");
     CRIA_TRY(cria_json_want(flops, CRIA_JSON_OBJECT, "flops", err));
-    CRIA_TRY(check_keys(flops, " f32 f16 bf16 int8 ", err));
+    CRIA_TRY(check_keys(flops, " f32 f16 bf16 int8 q8 q4 ", err));
     double most = 0;
     for (int r = 0; r < CRIA_RATE_COUNT; r++) {
         const char *key = cria_rate_name((cria_rate)r);
         CRIA_TRY(cria_json_get_double(flops, key, 0, 0, 1e24, &type->flops[r], err));
         if (type->flops[r] > most) most = type->flops[r];
     }
-    return most > 0 ? CRIA_OK : cria_fail(err, CRIA_ERR_FORMAT, "\"flops\" has no type of f32, f16, bf16, int8");
+    return most > 0 ? CRIA_OK
+                    : cria_fail(err, CRIA_ERR_FORMAT, "\"flops\" has no type of f32, f16, bf16, int8, q8, q4");
 }
 
 static cria_status read_efficiency(const cria_json_value *object, cria_device_type *type, cria_error *err) {
     const cria_json_value *e = cria_json_get(object, "efficiency");
     if (e) CRIA_TRY(cria_json_want(e, CRIA_JSON_OBJECT, "efficiency", err));
-    CRIA_TRY(check_keys(e, " matmul half attention streaming launch score_passes note ", err));
+    CRIA_TRY(check_keys(e, " matmul half attention streaming launch score_passes fused note ", err));
     CRIA_TRY(cria_json_get_double(e, "matmul", 0.6, 1e-6, 1, &type->matmul, err));
     CRIA_TRY(cria_json_get_double(e, "half", 64, 0, 1e6, &type->half, err));
     CRIA_TRY(cria_json_get_double(e, "attention", 0.4, 1e-6, 1, &type->attention, err));
     CRIA_TRY(cria_json_get_double(e, "streaming", 0.8, 1e-6, 1, &type->streaming, err));
     CRIA_TRY(cria_json_get_double(e, "launch", 5e-6, 0, 1, &type->launch, err));
-    return cria_json_get_double(e, "score_passes", 0, 0, 1000, &type->score_passes, err);
+    CRIA_TRY(cria_json_get_double(e, "score_passes", 0, 0, 1000, &type->score_passes, err));
+    return cria_json_get_double(e, "fused", 0, 0, 1, &type->fused, err);
 }
 
 static cria_status read_sample(const cria_json_value *v, cria_sample *out, cria_error *err) {
     CRIA_TRY(cria_json_want(v, CRIA_JSON_OBJECT, "measured", err));
-    CRIA_TRY(check_keys(v, " operator type rows columns depth seconds ", err));
+    CRIA_TRY(check_keys(v, " operator type rows columns depth sequences kv_columns seconds ", err));
     const char *kind, *rate;
     CRIA_TRY(cria_json_get_string(v, "operator", "", &kind, err));
     CRIA_TRY(cria_json_get_string(v, "type", "f32", &rate, err));
@@ -121,6 +150,8 @@ static cria_status read_sample(const cria_json_value *v, cria_sample *out, cria_
     CRIA_TRY(cria_json_get_double(v, "rows", 1, 1, 1e12, &out->rows, err));
     CRIA_TRY(cria_json_get_double(v, "columns", 1, 1, 1e12, &out->columns, err));
     CRIA_TRY(cria_json_get_double(v, "depth", 1, 1, 1e12, &out->depth, err));
+    CRIA_TRY(cria_json_get_double(v, "sequences", 1, 1, 1e12, &out->sequences, err));
+    CRIA_TRY(cria_json_get_double(v, "kv_columns", out->columns, 1, 1e12, &out->kv_columns, err));
     CRIA_TRY(cria_json_want(cria_json_get(v, "seconds"), CRIA_JSON_NUMBER, "seconds", err));
     return cria_json_get_double(v, "seconds", 0, 1e-12, 1e6, &out->seconds, err);
 }
@@ -173,6 +204,7 @@ static cria_status read_types(cria_cluster *c, const cria_json_value *root, cria
     int at = 0;
     for (int t = 0; t < c->types; t++) {
         if (c->sample) c->type[t].sample = c->sample + at;
+        for (int i = 0; i < c->type[t].samples; i++) cria_cost_place_sample(&c->type[t], &c->sample[at + i]);
         at += c->type[t].samples;
     }
     return CRIA_OK;
@@ -277,6 +309,47 @@ cria_status cria_cluster_from_json(const cria_json_value *root, cria_cluster **o
     cria_cluster *c = calloc(1, sizeof *c);
     if (!c) return out_of_memory(err);
     cria_status status = read_root(c, root, err);
+    if (status != CRIA_OK) {
+        cria_cluster_destroy(c);
+        return status;
+    }
+    *out = c;
+    return CRIA_OK;
+}
+
+cria_status cria_cluster_create(const cria_cluster_parts *p, cria_cluster **out, cria_error *err) {
+    size_t samples = 0;
+    for (int t = 0; t < p->types; t++) samples += (size_t)p->type[t].samples;
+    if (p->types < 1 || p->types > MAX_TYPES || p->hosts < 1 || p->hosts > MAX_HOSTS || samples > MAX_SAMPLES)
+        return cria_fail(err, CRIA_ERR_ARGUMENT, "a cluster of %d types of device, %d hosts, %zu samples", p->types,
+                         p->hosts, samples);
+    cria_cluster *c = calloc(1, sizeof *c);
+    if (!c) return out_of_memory(err);
+    c->type = calloc((size_t)p->types, sizeof *c->type);
+    c->sample = calloc(samples + 1, sizeof *c->sample);
+    c->host = calloc((size_t)p->hosts, sizeof *c->host);
+    cria_status status = c->type && c->sample && c->host ? CRIA_OK : out_of_memory(err);
+    cria_sample *at = c->sample;
+    for (; status == CRIA_OK && c->types < p->types; c->types++) {
+        cria_device_type *type = &c->type[c->types];
+        *type = p->type[c->types];
+        type->sample = at;
+        for (int i = 0; i < type->samples; i++, at++) {
+            *at = p->type[c->types].sample[i];
+            cria_cost_place_sample(type, at);
+        }
+    }
+    snprintf(c->name, sizeof c->name, "%s", p->name);
+    c->network = p->network;
+    for (int d = 0; status == CRIA_OK && d < p->devices; d++) {
+        for (; c->hosts <= p->host_of[d] && c->hosts < p->hosts; c->hosts++)
+            c->host[c->hosts] = (cria_host){.first_device = d, .link = p->link[c->hosts]};
+        status = p->host_of[d] == c->hosts - 1
+                     ? add_devices(c, c->hosts - 1, p->type_of[d], 1, err)
+                     : cria_fail(err, CRIA_ERR_ARGUMENT, "device %d lies on host %d", d, p->host_of[d]);
+    }
+    if (status == CRIA_OK && c->hosts != p->hosts)
+        status = cria_fail(err, CRIA_ERR_ARGUMENT, "%d of %d hosts have devices", c->hosts, p->hosts);
     if (status != CRIA_OK) {
         cria_cluster_destroy(c);
         return status;

@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-int64_t cria_phase_symbolic(const cria_graph *graph, const cria_op *op, const cria_phase *phase) {
+int64_t cria_phase_symbolic(const cria_graph *graph, const cria_op *op, const cria_step_shape *phase) {
     const cria_tensor *out = cria_graph_tensor(graph, op->output);
     bool rows = op->kind != CRIA_OP_GATHER && out->dims > 0 && out->dim[0].name == CRIA_DIM_ROW;
     return rows ? phase->rows : phase->tokens;
@@ -30,7 +30,7 @@ static double elements(const cria_op_index *indices, int count, int input, const
 }
 
 /* What lies in the KV cache, and what of the scores has to be made. */
-static void add_attention(const cria_graph *graph, const cria_op *op, const cria_phase *phase,
+static void add_attention(const cria_graph *graph, const cria_op *op, const cria_step_shape *phase,
                           const cria_element *element, const double *part, double share, cria_work *work) {
     const cria_tensor *q = cria_graph_tensor(graph, op->input[0]);
     int head = q->dims - 2;
@@ -39,11 +39,13 @@ static void add_attention(const cria_graph *graph, const cria_op *op, const cria
     work->bytes += 2 * (double)op->kv_heads * part[head] * head_dim * element->kv * phase->context *
                    (double)phase->sequences * part[0];
     work->columns = heads * part[head] * head_dim;
+    work->kv_columns = (double)op->kv_heads * part[head] * head_dim;
+    work->sequences = (double)phase->sequences * part[0];
     work->depth = phase->context;
 }
 
-cria_work cria_work_of(const cria_graph *graph, const cria_op *op, const cria_phase *phase, const cria_element *element,
-                       const double *length) {
+cria_work cria_work_of(const cria_graph *graph, const cria_op *op, const cria_step_shape *phase,
+                       const cria_element *element, const double *length) {
     cria_op_index indices[CRIA_MAX_INDICES];
     int count = cria_op_indices(graph, op, indices);
     int64_t symbolic = cria_phase_symbolic(graph, op, phase);
@@ -77,9 +79,11 @@ cria_work cria_work_of(const cria_graph *graph, const cria_op *op, const cria_ph
     return work;
 }
 
-/* A type that a device has no instructions for is computed in f32. */
+/* Groups are multiplied as int8; a type that a device has no instructions for is computed in f32. */
 static double peak(const cria_device_type *device, cria_rate rate) {
-    double flops = device->flops[rate] > 0 ? device->flops[rate] : device->flops[CRIA_RATE_F32];
+    double flops = device->flops[rate];
+    if (flops <= 0 && rate >= CRIA_RATE_Q8) flops = device->flops[CRIA_RATE_INT8];
+    if (flops <= 0) flops = device->flops[CRIA_RATE_F32];
     for (int r = 0; flops <= 0 && r < CRIA_RATE_COUNT; r++) flops = device->flops[r];
     return flops;
 }
@@ -105,38 +109,76 @@ static double analytic(const cria_device_type *d, const cria_element *element, c
     return d->launch + fmax(compute, stream);
 }
 
-static double distance(double a, double b) {
-    double d = log(fmax(a, 1) / fmax(b, 1));
-    return d * d;
+/* What was measured, as the model sees it. */
+static cria_work work_of_sample(const cria_sample *s, const cria_element *element) {
+    cria_work w = {.kind = (cria_op_kind)s->operator_kind,
+                   .rows = s->rows,
+                   .columns = s->columns,
+                   .depth = s->depth,
+                   .sequences = s->sequences,
+                   .kv_columns = s->kv_columns};
+    if (w.kind == CRIA_OP_ATTENTION) {
+        w.multiplies = true;
+        w.flops = 4 * s->rows * s->columns * s->depth;
+        w.bytes =
+            element->kv * 2 * s->sequences * s->kv_columns * s->depth + 2 * element->activation * s->rows * s->columns;
+    } else if (s->depth > 1) {
+        w.multiplies = true;
+        w.flops = 2 * s->rows * s->columns * s->depth;
+        w.bytes = element->weight * s->columns * s->depth + element->activation * s->rows * (s->columns + s->depth);
+    } else {
+        w.flops = 5 * s->rows * s->columns;
+        w.bytes = element->activation * 2 * s->rows * s->columns;
+    }
+    return w;
 }
 
-/* Measured over analytic time near this shape: samples weigh by the inverse of their distance in log scale. */
+enum { PLACE = 5 };
+
+static void find_place(const cria_work *w, double at[PLACE]) {
+    bool attention = w->kind == CRIA_OP_ATTENTION;
+    const double shape[PLACE] = {w->rows, w->columns, w->depth, attention ? w->sequences : 1,
+                                 attention ? w->kv_columns : 1};
+    for (int i = 0; i < PLACE; i++) at[i] = log(fmax(shape[i], 1));
+}
+
+void cria_cost_place_sample(const cria_device_type *device, cria_sample *s) {
+    cria_element element = {s->rate, cria_rate_bytes(s->rate), 4, s->rate == CRIA_RATE_F32 ? 4 : 2};
+    cria_work w = work_of_sample(s, &element);
+    find_place(&w, s->at);
+    s->ratio = log(s->seconds / analytic(device, &element, &w));
+}
+
+/* Attention is measured by the type of its cache; what has no weights by none. */
+static bool is_alike(const cria_sample *s, const cria_element *element, const cria_work *w) {
+    if (s->operator_kind != (int)w->kind) return false;
+    if (w->kind == CRIA_OP_ATTENTION) return (s->rate == CRIA_RATE_F32) == (element->kv > 2);
+    return !w->multiplies || s->rate == element->rate;
+}
+
 static double correction(const cria_device_type *d, const cria_element *element, const cria_work *w) {
-    double sum = 0, weights = 0;
+    double sum = 0, weights = 0, at[PLACE];
+    if (d->samples) find_place(w, at);
     for (int i = 0; i < d->samples; i++) {
         const cria_sample *s = &d->sample[i];
-        if (s->operator_kind != (int)w->kind || s->rate != element->rate) continue;
-        cria_work at = {.kind = w->kind, .rows = s->rows, .columns = s->columns, .depth = s->depth};
-        at.multiplies = s->depth > 1;
-        at.flops = 2 * s->rows * s->columns * s->depth;
-        at.bytes = element->weight * s->columns * s->depth + element->activation * s->rows * (s->columns + s->depth);
-        if (w->kind == CRIA_OP_ATTENTION) {
-            at.flops *= 2;
-            at.bytes = element->kv * 2 * s->columns * s->depth;
-        } else if (s->depth <= 1) {
-            at.flops = 5 * s->rows * s->columns;
-            at.bytes = element->activation * 2 * s->rows * s->columns;
-        }
-        double near = distance(s->rows, w->rows) + distance(s->columns, w->columns) + distance(s->depth, w->depth);
-        double weight = 1 / (near * near + 1e-6);
-        sum += weight * log(s->seconds / analytic(d, element, &at));
+        if (!is_alike(s, element, w)) continue;
+        double near = 1e-6;
+        for (int k = 0; k < PLACE; k++) near += (at[k] - s->at[k]) * (at[k] - s->at[k]);
+        double weight = 1 / (near * near);
+        sum += weight * s->ratio;
         weights += weight;
     }
     return weights > 0 ? exp(sum / weights) : 1;
 }
 
+/* What the lowering lets ride in the epilogue of the product before it. */
+static bool rides(cria_op_kind kind) {
+    return kind == CRIA_OP_ADD || kind == CRIA_OP_ACTIVATION;
+}
+
 double cria_cost_work(const cria_device_type *device, const cria_element *element, const cria_work *work) {
-    return analytic(device, element, work) * correction(device, element, work);
+    double seconds = analytic(device, element, work) * correction(device, element, work);
+    return rides(work->kind) ? seconds * (1 - device->fused) : seconds;
 }
 
 /* What the device at a position has of every index; position NULL: the longest part of each. */
@@ -159,7 +201,7 @@ static void lengths(const cria_op_index *indices, int count, const cria_mesh *me
 }
 
 double cria_cost_operator(const cria_cluster *cluster, const int *type, const cria_graph *graph, const cria_op *op,
-                          const cria_mesh *mesh, const cria_phase *phase, const cria_element *element,
+                          const cria_mesh *mesh, const cria_step_shape *phase, const cria_element *element,
                           const cria_strategy *strategy) {
     cria_op_index indices[CRIA_MAX_INDICES];
     int count = cria_op_indices(graph, op, indices), devices = mesh->size[0] * mesh->size[1];

@@ -46,14 +46,14 @@ cria_status cria_setting_open(const cria_graph *graph, const cria_lineup *lineup
     cria_objective_repeat(options, task.repeat);
     if (train) {
         int64_t tokens = micro_batch * options->sequence;
-        task.phase[0] = task.phase[1] = (cria_phase){tokens, tokens, micro_batch, (double)options->sequence};
+        task.phase[0] = task.phase[1] = (cria_step_shape){tokens, tokens, micro_batch, (double)options->sequence};
         task.optimizer = (options->adam ? 8 : 0) + (options->element.weight < 4 ? 4 : 0);
     } else {
         /* A prompt's token sees half of the prompt on average. */
-        task.phase[0] = (cria_phase){micro_batch * options->prompt_tokens, micro_batch, micro_batch,
-                                     (double)options->prompt_tokens / 2};
-        task.phase[1] = (cria_phase){micro_batch, micro_batch, micro_batch,
-                                     (double)options->prompt_tokens + (double)options->new_tokens / 2};
+        task.phase[0] = (cria_step_shape){micro_batch * options->prompt_tokens, micro_batch, micro_batch,
+                                          (double)options->prompt_tokens / 2};
+        task.phase[1] = (cria_step_shape){micro_batch, micro_batch, micro_batch,
+                                          (double)options->prompt_tokens + (double)options->new_tokens / 2};
     }
     CRIA_TRY(cria_stage_book_create(&task, &out->build.book, err));
     out->graph = graph;
@@ -73,12 +73,13 @@ void cria_setting_close(cria_setting *setting) {
 }
 
 /* All devices in the order of the file. */
-static cria_status make_lineup(const cria_cluster *cluster, cria_lineup *out, cria_error *err) {
+static cria_status make_lineup(const cria_cluster *cluster, bool in_order, cria_lineup *out, cria_error *err) {
     *out = (cria_lineup){.cluster = cluster, .devices = cria_cluster_devices(cluster)};
     out->device = malloc((size_t)out->devices * sizeof *out->device);
     if (!out->device) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for %d devices", out->devices);
     for (int d = 0; d < out->devices; d++) out->device[d] = d;
-    out->alike = cria_cluster_alike(cluster, &out->per_host);
+    /* Hosts that are alike may change places; ranks may not. */
+    out->alike = cria_cluster_alike(cluster, &out->per_host) && !in_order;
     return CRIA_OK;
 }
 
@@ -171,7 +172,7 @@ cria_status cria_stages_plan(const cria_graph *graph, const cria_cluster *cluste
     CRIA_TRY(check(graph, options, err));
     uint64_t start = cria_clock_ns();
     cria_lineup lineup;
-    CRIA_TRY(make_lineup(cluster, &lineup, err));
+    CRIA_TRY(make_lineup(cluster, options->in_order, &lineup, err));
     cria_plan_choice choice = {.graph = graph, .lineup = &lineup, .options = options};
     cria_status status = cria_plan_choose(&choice, err);
     if (status == CRIA_OK)
@@ -208,7 +209,7 @@ cria_status cria_stages_by_hand(const cria_graph *graph, const cria_cluster *clu
                          "a plan by hand is for training, with a micro-batch that divides the "
                          "global batch");
     cria_lineup lineup;
-    CRIA_TRY(make_lineup(cluster, &lineup, err));
+    CRIA_TRY(make_lineup(cluster, options->in_order, &lineup, err));
     cria_stages_options plain = *options;
     plain.search = false;
     cria_setting setting;

@@ -17,6 +17,11 @@ typedef struct {
     bool adam;
     int64_t micro_batch; /* training: sequences of a micro-batch; 0: to be chosen */
     bool search;         /* operators are cut by the intra-operator pass too, not only in the usual ways */
+    /* What a plan must keep to. */
+    int stages, per_stage; /* so many stages; so many devices in each; 0: free */
+    bool all_devices;      /* none stays unused */
+    bool in_order; /* stages take devices in the order of the cluster, one copy of the plan: ranks are where they
+                    * are */
     /* The graph of a micro-batch of so many sequences, where its dims are not symbolic (borrowed, all of one
      * structure); NULL: the graph is the same for all. */
     const cria_graph *(*graph_of)(void *context, int64_t micro_batch, cria_error *err);

@@ -35,7 +35,7 @@ static int *find_last_uses(const cria_graph *graph) {
 }
 
 /* Bytes of values made before an operator and read from it on. */
-static double crossing(const cria_stage_book *book, int op, const cria_phase *phase) {
+static double crossing(const cria_stage_book *book, int op, const cria_step_shape *phase) {
     double bytes = 0;
     for (int i = 0; i < op; i++) {
         int output = cria_graph_op(book->task.graph, i)->output;
@@ -52,7 +52,7 @@ static double crossing(const cria_stage_book *book, int op, const cria_phase *ph
 
 static double flops_of(const cria_stage_book *book, int first, int end) {
     double flops = 0;
-    const cria_phase *phase = &book->task.phase[0];
+    const cria_step_shape *phase = &book->task.phase[0];
     for (int i = first; i < end; i++) {
         const cria_op *op = cria_graph_op(book->task.graph, i);
         flops += cria_op_flops(book->task.graph, op, cria_phase_symbolic(book->task.graph, op, phase),
@@ -320,17 +320,35 @@ cria_mesh cria_stage_book_mesh_of(const cria_stage_book *book, const int *device
                           !book->task.train, share);
 }
 
+/* Tokens of a step come from any sequences and see each other through the KV cache: when serving, no device can do with
+ * a part of them (parallel/lower refuses such plans). */
+static bool cuts_tokens(const cria_graph *graph, const cria_op *op, const cria_mesh *mesh,
+                        const cria_strategy *strategy) {
+    cria_op_index indices[CRIA_MAX_INDICES];
+    cria_op_indices(graph, op, indices);
+    const cria_tensor *output = cria_graph_tensor(graph, op->output);
+    for (int axis = 0; axis < CRIA_MESH_AXES; axis++) {
+        if (mesh->size[axis] < 2) continue;
+        int cut = strategy->index[axis], left = strategy->output.dim[axis];
+        if (cut >= 0 && indices[cut].dim.extent == CRIA_SYMBOLIC) return true;
+        if (left >= 0 && output->dim[left].extent == CRIA_SYMBOLIC) return true;
+    }
+    return false;
+}
+
 /* What the intra-operator pass minimises: compute of both phases, or forward and backward. */
 typedef struct {
     const cria_stage_book *book;
     const int *type;
-    const cria_phase *phase;
+    const cria_step_shape *phase;
 } compute_context;
 
 static double intra_compute(void *context, const cria_graph *graph, const cria_op *op, const cria_mesh *mesh,
                             const cria_strategy *strategy) {
     const compute_context *c = context;
     const cria_layer_task *task = &c->book->layer_task;
+    static const double never = 1e3;
+    if (!task->train && cuts_tokens(graph, op, mesh, strategy)) return never;
     return cria_cost_operator(task->cluster, c->type, graph, op, mesh, c->phase, &task->element, strategy);
 }
 
@@ -358,7 +376,10 @@ static bool search_phase(cria_stage_book *book, const cria_stage_layer *layer, c
         cria_intra_result_deinit(&result);
     }
     free(boundary);
-    return status == CRIA_OK;
+    bool good = status == CRIA_OK;
+    for (int i = layer->first_op; good && !book->task.train && i < layer->end_op; i++)
+        good = !cuts_tokens(graph, cria_graph_op(graph, i), mesh, &strategy[i - layer->first_op]);
+    return good;
 }
 
 static double total(const cria_stage_book *book, const cria_layer_cost *cost) {

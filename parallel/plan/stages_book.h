@@ -40,7 +40,7 @@ typedef struct {
     const cria_graph *graph;
     const cria_cluster *cluster;
     bool train;
-    cria_phase phase[CRIA_PHASES];
+    cria_step_shape phase[CRIA_PHASES];
     double repeat[CRIA_PHASES]; /* how often each phase runs: what the intra-operator pass minimises */
     cria_element element;
     double optimizer;

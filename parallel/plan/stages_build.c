@@ -118,6 +118,8 @@ static double cost(void *data, int first, int end, int mesh, int after) {
 
 /* A submesh of this kind may begin at this position. */
 static bool allow(context *c, int size, int book_mesh, int position) {
+    int wanted_size = c->task->task.options->per_stage;
+    if (wanted_size && size != wanted_size) return true;
     int row = c->task->lineup->devices + 1, m = 0;
     while (m < c->meshes && !(c->size[m] == size && c->book_mesh[m] == book_mesh)) m++;
     if (m == c->meshes) {
@@ -247,6 +249,8 @@ cria_status cria_build_search(const cria_build_task *task, double upper, cria_ca
                                     .meshes = c->meshes,
                                     .size = c->size,
                                     .most_stages = MAX_STAGES,
+                                    .exact_stages = task->task.options->stages,
+                                    .all_devices = task->task.options->all_devices,
                                     .allowed = allowed,
                                     .cost = cost,
                                     .context = c,

@@ -34,7 +34,7 @@ int64_t cria_plan_collective_bytes(const cria_plan *plan, const cria_graph *grap
     int s = cria_plan_stage_of_rank(plan, rank);
     const cria_stage *stage = cria_plan_stage(plan, s);
     if (stage->mesh.size[0] * stage->mesh.size[1] < 2) return 0;
-    cria_phase phase = {.tokens = tokens, .rows = rows, .sequences = rows, .context = 1};
+    cria_step_shape phase = {.tokens = tokens, .rows = rows, .sequences = rows, .context = 1};
     double bytes = 0;
     for (int i = stage->first_op; i < stage->end_op; i++) {
         const cria_op *op = cria_graph_op(graph, i);

@@ -23,6 +23,22 @@ static void remember(cria_plan_choice *c, const cria_plan_summary *summary) {
     if (i == c->others) c->others++;
 }
 
+/* What the options rule out is listed, but not taken. */
+static void keep_to_options(const cria_plan_choice *c, const cria_candidate *candidate, cria_plan_summary *summary) {
+    const cria_stages_options *o = c->options;
+    bool sizes = true;
+    for (int s = 0; s < candidate->stages; s++)
+        sizes = sizes && (!o->per_stage || candidate->stage[s].devices == o->per_stage);
+    const char *why = o->stages && candidate->stages != o->stages ? "another number of stages was asked for"
+                      : !sizes                                    ? "stages of another size were asked for"
+                      : o->all_devices && candidate->devices != c->lineup->devices ? "all devices are to be used"
+                                                                                   : NULL;
+    if (!why) return;
+    summary->feasible = false;
+    summary->seconds = HUGE_VAL;
+    snprintf(summary->why, sizeof summary->why, "%s", why);
+}
+
 /* Prices a candidate, keeps it if it is the best. Takes the candidate. The setting is moved into the choice with it, so
  * that it must be opened again by the caller who wants to go on: *setting is empty then. */
 static bool offer(cria_plan_choice *c, cria_setting *setting, cria_candidate *candidate, const char *name,
@@ -30,6 +46,7 @@ static bool offer(cria_plan_choice *c, cria_setting *setting, cria_candidate *ca
     cria_plan_summary summary = {0};
     snprintf(summary.name, sizeof summary.name, "%s", name);
     cria_candidate_price(setting->build.book, &setting->build.task, candidate, &summary, NULL);
+    if (summary.feasible) keep_to_options(c, candidate, &summary);
     if (!summary.feasible) snprintf(c->nearest, sizeof c->nearest, "%s", summary.why);
     bool won = summary.feasible && summary.seconds < winning->seconds * (1 - 1e-9);
     if (won) {
@@ -99,7 +116,7 @@ static void offer_all_by_hand(cria_plan_choice *c, cria_setting *s, cria_candida
 }
 
 /* Orders of the runs of equal devices on the line; the first is that of the file. order[i]: which run comes i-th. */
-static int find_orders(const cria_lineup *l, int *start, int *runs, int order[MOST_ORDERS][MOST_RUNS]) {
+static int find_orders(const cria_lineup *l, bool in_order, int *start, int *runs, int order[MOST_ORDERS][MOST_RUNS]) {
     *runs = 0;
     for (int d = 0; d < l->devices; d++) {
         bool begins = d == 0;
@@ -126,7 +143,7 @@ static int find_orders(const cria_lineup *l, int *start, int *runs, int order[MO
         }
         if (code >> (2 * n) == 0 && seen == (1 << n) - 1) orders++;
     }
-    return orders;
+    return in_order ? 1 : orders;
 }
 
 static bool reorder(const cria_lineup *from, const int *start, int runs, const int *order, cria_lineup *to) {
@@ -194,7 +211,7 @@ static cria_status try_orders(cria_plan_choice *c, int devices, int64_t micro_ba
     int start[MOST_RUNS + 1], runs, order[MOST_ORDERS][MOST_RUNS];
     cria_lineup part = *c->lineup;
     part.devices = devices;
-    int orders = find_orders(&part, start, &runs, order);
+    int orders = find_orders(&part, c->options->in_order, start, &runs, order);
     for (int i = 0; i < orders; i++) {
         cria_lineup line;
         if (!reorder(&part, start, runs, order[i], &line))

@@ -45,7 +45,7 @@ static tensor_state *find(walk *w, int tensor) {
 }
 
 static int64_t symbolic_of(const walk *w, const cria_tensor *tensor) {
-    const cria_phase *phase = &w->task->phase[w->phase];
+    const cria_step_shape *phase = &w->task->phase[w->phase];
     return tensor->dims > 0 && tensor->dim[0].name == CRIA_DIM_ROW ? phase->rows : phase->tokens;
 }
 
@@ -188,7 +188,7 @@ static bool walk_op(walk *w, const cria_op *op, const int *type, const cria_stra
     if (op->kind == CRIA_OP_ATTENTION) {
         const cria_tensor *k = cria_graph_tensor(task->graph, op->input[1]);
         double keys = shard_bytes(w, k, strategy->input[1], task->element.kv);
-        const cria_phase *phase = &task->phase[w->phase];
+        const cria_step_shape *phase = &task->phase[w->phase];
         w->out->kv += 2 * keys / (double)(phase->tokens > 0 ? phase->tokens : 1);
         const cria_device_type *device = cria_cluster_type(task->cluster, type[0]);
         const cria_tensor *q = cria_graph_tensor(task->graph, op->input[0]);

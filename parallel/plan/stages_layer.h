@@ -16,7 +16,7 @@ typedef struct {
     const cria_cluster *cluster;
     const int *last_use; /* [tensors]: the last operator that reads it; -1: none */
     bool train;
-    cria_phase phase[CRIA_PHASES];
+    cria_step_shape phase[CRIA_PHASES];
     cria_element element;
     double optimizer; /* bytes per parameter beside weights and gradients */
 } cria_layer_task;

@@ -59,7 +59,7 @@ static double fill(const table *t, double limit, bool longest, int *stages) {
     const cria_stage_search *in = t->in;
     size_t cells = (size_t)(in->layers + 1) * (size_t)(in->devices + 1);
     for (size_t i = 0; i < cells * (size_t)(t->stages + 1); i++) t->f[i] = HUGE_VAL;
-    for (int d = 0; d <= in->devices; d++) row(t, 0, in->layers)[d] = 0;
+    for (int d = 0; d <= (in->all_devices ? 0 : in->devices); d++) row(t, 0, in->layers)[d] = 0;
     double best = HUGE_VAL;
     for (int s = 1; s <= t->stages; s++) {
         for (int k = in->layers - s; k >= 0; k--)
@@ -71,7 +71,7 @@ static double fill(const table *t, double limit, bool longest, int *stages) {
                         relax(t, m, seconds, row(t, s - 1, end), row(t, s, k), longest);
                 }
         double value = row(t, s, 0)[in->devices];
-        if (value < best) {
+        if (value < best && (!in->exact_stages || s == in->exact_stages)) {
             best = value;
             *stages = s;
         }

@@ -21,6 +21,8 @@ typedef struct {
     int layers, devices, meshes;
     const int *size; /* [meshes]: devices of each */
     int most_stages;
+    int exact_stages; /* 0: any number */
+    bool all_devices; /* none stays unused */
     /* Whether a submesh of this kind may begin after so many devices. */
     bool (*allowed)(void *context, int mesh, int position);
     /* Seconds of one micro-batch of layers [first, end) on a mesh, with `after` stages behind it (whose micro-batches

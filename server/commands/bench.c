@@ -2,7 +2,9 @@
 #include "server/commands/bench.h"
 
 #include "base/clock.h"
-#include "server/runtime.h"
+#include "base/file.h"
+#include "server/commands/devices.h"
+#include "server/commands/planned.h"
 
 #include <math.h>
 #include <sched.h>
@@ -13,6 +15,7 @@
 /* One run's state: every sequence has the same length and its own blocks. */
 typedef struct {
     cria_executor *executor;
+    cria_runner runner;
     cria_batch *batch;
     cria_batch_result *result;
     int64_t sequences, block_tokens, vocab, budget;
@@ -44,7 +47,7 @@ static cria_status prefill(bench *b, int64_t prompt, int64_t blocks_each, cria_e
             int64_t count = prompt - at < b->budget ? prompt - at : b->budget;
             cria_batch_clear(b->batch);
             add_tokens(b, s, at, count, blocks_each, at + count == prompt);
-            CRIA_TRY(cria_executor_step(b->executor, b->batch, b->result, err));
+            CRIA_TRY(b->runner.step(b->runner.self, b->batch, b->result, err));
             at += count;
         }
     return CRIA_OK;
@@ -54,7 +57,7 @@ static cria_status decode(bench *b, int64_t prompt, int64_t steps, int64_t block
     for (int64_t i = 0; i < steps; i++) {
         cria_batch_clear(b->batch);
         for (int64_t s = 0; s < b->sequences; s++) add_tokens(b, s, prompt + i, 1, blocks_each, true);
-        CRIA_TRY(cria_executor_step(b->executor, b->batch, b->result, err));
+        CRIA_TRY(b->runner.step(b->runner.self, b->batch, b->result, err));
     }
     return CRIA_OK;
 }
@@ -179,6 +182,33 @@ static void count_case(const cria_runtime *runtime, int64_t budget, cria_bench_c
     work decoded = {generated, batch * generated, batch * generated, seen, seen};
     count_work(runtime, &prefilled, &c->prefill);
     count_work(runtime, &decoded, &c->decode);
+    c->prefill.steps = (double)((c->prompt + budget - 1) / budget) * batch;
+    c->decode.steps = generated;
+}
+
+/* What the model of costs says of the same steps. */
+static cria_status predict(const cria_predicted_plan *plan, const cria_runtime *runtime, int64_t budget,
+                           cria_bench_case *c, cria_error *err) {
+    cria_runtime_summary s;
+    cria_runtime_summarise(runtime, &s);
+    cria_prediction step;
+    c->prefill.predicted = 0;
+    for (int64_t at = 0; at < c->prompt; at += budget) {
+        int64_t count = c->prompt - at < budget ? c->prompt - at : budget;
+        cria_step_shape shape = {count, at + count == c->prompt, 1, (double)at + (double)count / 2};
+        CRIA_TRY(cria_predict_step(plan, &shape, &step, err));
+        c->prefill.predicted += step.seconds * (double)c->batch;
+        c->predicted.workspace = fmax(c->predicted.workspace, step.activations);
+        cria_prediction_deinit(&step);
+    }
+    /* A step's time is a straight line over the context. */
+    cria_step_shape shape = {c->batch, c->batch, c->batch, (double)c->prompt + (double)(c->generated + 1) / 2};
+    CRIA_TRY(cria_predict_step(plan, &shape, &step, err));
+    c->decode.predicted = step.seconds * (double)c->generated;
+    c->predicted.weights = step.weights;
+    c->predicted.kv = step.kv_token * (double)(s.kv_blocks * s.block_tokens);
+    cria_prediction_deinit(&step);
+    return CRIA_OK;
 }
 
 static cria_status run_case(const cria_runtime *runtime, const cria_main_options *o, cria_calibration *calibration,
@@ -186,6 +216,7 @@ static cria_status run_case(const cria_runtime *runtime, const cria_main_options
     cria_engine_config config;
     cria_runtime_engine_config(runtime, &config);
     bench b = {.executor = cria_runtime_executor(runtime),
+               .runner = cria_runtime_runner(runtime, 0),
                .sequences = c->batch,
                .block_tokens = config.block_tokens,
                .vocab = config.vocab,
@@ -201,13 +232,52 @@ static cria_status run_case(const cria_runtime *runtime, const cria_main_options
     CRIA_TRY(status);
     cria_runtime_summary summary;
     cria_runtime_summarise(runtime, &summary);
+    c->held.weights = (double)summary.weight_bytes;
+    c->held.kv = (double)summary.kv_bytes;
+    c->held.workspace = (double)summary.workspace_bytes;
     c->peak_gflops = peak_of(&c->rates, summary.weight_type);
     return CRIA_OK;
 }
 
-/* All batches at one thread count: the model is loaded once for it. */
-static cria_status run_threads(const cria_command *command, int64_t threads, const int64_t *batches, size_t batch_count,
-                               cria_bench_case *cases, size_t *count, cria_error *err) {
+static cria_status run_cases(const cria_runtime *runtime, const cria_main_options *o, const cria_ranks_joined *ranks,
+                             const int64_t *batches, size_t batch_count, cria_bench_case *cases, size_t *count,
+                             cria_error *err) {
+    cria_pool *pool = NULL;
+    cria_calibration *calibration = NULL;
+    cria_runtime_summary summary;
+    cria_isa isa;
+    cria_predicted_plan plan;
+    cria_runtime_summarise(runtime, &summary);
+    CRIA_TRY(cria_isa_from_name(o->isa, &isa, err));
+    bool known = cria_ranks_predicted(ranks, runtime, &plan);
+    cria_status status = cria_pool_create(summary.threads, &pool, err);
+    if (status == CRIA_OK) status = cria_calibration_create(pool, isa, &calibration, err);
+    for (size_t i = 0; i < batch_count && status == CRIA_OK; i++) {
+        cria_bench_case *c = &cases[*count];
+        *c = (cria_bench_case){.threads = summary.threads,
+                               .batch = batches[i],
+                               .prompt = o->prompt_tokens,
+                               .generated = o->new_tokens,
+                               .ranks = ranks->size,
+                               .stages = cria_plan_stages(cria_runtime_plan(runtime))};
+        status = run_case(runtime, o, calibration, c, err);
+        if (status == CRIA_OK && known) {
+            cria_engine_config config;
+            cria_runtime_engine_config(runtime, &config);
+            status = predict(&plan, runtime, config.limits.tokens, c, err);
+        }
+        (*count)++;
+    }
+    cria_calibration_destroy(calibration);
+    cria_pool_destroy(pool);
+    return status;
+}
+
+/* All batches at one thread count: the model is loaded once for it. The first rank gives out steps, the others follow.
+ */
+static cria_status run_threads(const cria_command *command, cria_ranks_joined *ranks, int64_t threads,
+                               const int64_t *batches, size_t batch_count, cria_bench_case *cases, size_t *count,
+                               cria_error *err) {
     cria_main_options options = *command->options;
     int64_t largest = 1;
     for (size_t i = 0; i < batch_count; i++)
@@ -216,27 +286,17 @@ static cria_status run_threads(const cria_command *command, int64_t threads, con
     if (options.max_model_len == 0) options.max_model_len = options.prompt_tokens + options.new_tokens;
     if (options.kv_cache_memory == 0) options.kv_cache_memory = INT64_MAX / 2; /* as much as max_num_seqs need */
     cria_runtime_request request = {.threads = (int)threads, .progress = stderr};
-    cria_isa isa;
-    CRIA_TRY(cria_isa_from_name(options.isa, &isa, err));
+    cria_ranks_request(ranks, &request);
     cria_runtime *runtime;
     CRIA_TRY(cria_runtime_open(command->path, &options, &request, command->log, &runtime, err));
-    cria_pool *pool = NULL;
-    cria_calibration *calibration = NULL;
-    cria_runtime_summary summary;
-    cria_runtime_summarise(runtime, &summary);
-    cria_status status = cria_pool_create(summary.threads, &pool, err);
-    if (status == CRIA_OK) status = cria_calibration_create(pool, isa, &calibration, err);
-    for (size_t i = 0; i < batch_count && status == CRIA_OK; i++) {
-        cria_bench_case *c = &cases[*count];
-        *c = (cria_bench_case){.threads = summary.threads,
-                               .batch = batches[i],
-                               .prompt = options.prompt_tokens,
-                               .generated = options.new_tokens};
-        status = run_case(runtime, &options, calibration, c, err);
-        (*count)++;
+    cria_group_runner *group = cria_runtime_group(runtime);
+    cria_status status = ranks->comm ? cria_ranks_print(ranks, runtime, err) : CRIA_OK;
+    if (status == CRIA_OK && ranks->rank > 0) {
+        status = cria_group_follow(group, err);
+    } else if (status == CRIA_OK) {
+        status = run_cases(runtime, &options, ranks, batches, batch_count, cases, count, err);
+        if (status == CRIA_OK && group) status = cria_group_stop(group, err);
     }
-    cria_calibration_destroy(calibration);
-    cria_pool_destroy(pool);
     cria_runtime_close(runtime);
     return status;
 }
@@ -272,10 +332,39 @@ static cria_status calibrate(const cria_command *command, int64_t *threads, size
     return CRIA_OK;
 }
 
+/* One rank without --plan auto is predicted where its profile is at hand: to make one takes a while. */
+static void find_cached(const cria_command *command, int64_t threads, cria_ranks_joined *ranks) {
+    cria_machine machine;
+    cria_error ignored = {0};
+    char path[4096];
+    if (ranks->size > 1 || ranks->plan_json || cria_machine_find(command->options, &machine, &ignored) != CRIA_OK)
+        return;
+    cria_cluster_destroy(ranks->cluster);
+    ranks->cluster = NULL;
+    if (cria_profile_path(command, &machine, 1, threads ? (int)threads : machine.cpus, path, sizeof path) &&
+        cria_path_is_file(path) && cria_cluster_read(path, &ranks->cluster, &ignored) != CRIA_OK)
+        ranks->cluster = NULL;
+}
+
+static cria_status bench_ranks(const cria_command *command, cria_ranks_joined *ranks, const int64_t *batches,
+                               size_t batch_count, const int64_t *threads, size_t thread_count, cria_error *err) {
+    cria_bench_case cases[CRIA_BENCH_MAX_CASES];
+    size_t count = 0;
+    for (size_t i = 0; i < thread_count; i++) {
+        find_cached(command, threads[i], ranks);
+        CRIA_TRY(run_threads(command, ranks, threads[i], batches, batch_count, cases, &count, err));
+    }
+    if (ranks->rank > 0) return CRIA_OK;
+    cria_text out;
+    cria_text_init(&out);
+    cria_bench_print(command, cases, count, &out);
+    print(&out);
+    return CRIA_OK;
+}
+
 cria_status cria_command_bench(const cria_command *command, cria_error *err) {
     int64_t batches[CRIA_BENCH_MAX_CASES], threads[CRIA_BENCH_MAX_CASES] = {0};
-    size_t batch_count, thread_count = 1, count = 0;
-    cria_bench_case cases[CRIA_BENCH_MAX_CASES];
+    size_t batch_count, thread_count = 1;
     CRIA_TRY(cria_parse_list("batch", command->options->batch, batches, CRIA_BENCH_MAX_CASES, &batch_count, err));
     if (command->options->thread_list)
         CRIA_TRY(cria_parse_list("threads", command->options->thread_list, threads, CRIA_BENCH_MAX_CASES, &thread_count,
@@ -284,11 +373,13 @@ cria_status cria_command_bench(const cria_command *command, cria_error *err) {
     if (batch_count * thread_count > CRIA_BENCH_MAX_CASES)
         return cria_fail(err, CRIA_ERR_ARGUMENT, "batch and threads: %zu cases, at most %d", batch_count * thread_count,
                          CRIA_BENCH_MAX_CASES);
-    for (size_t i = 0; i < thread_count; i++)
-        CRIA_TRY(run_threads(command, threads[i], batches, batch_count, cases, &count, err));
-    cria_text out;
-    cria_text_init(&out);
-    cria_bench_print(command, cases, count, &out);
-    print(&out);
-    return CRIA_OK;
+    cria_ranks_joined ranks;
+    CRIA_TRY(cria_ranks_launch(command, err));
+    cria_status status = cria_ranks_join(command, &ranks, err);
+    if (status == CRIA_OK) status = cria_ranks_plan(command, &ranks, err);
+    if (status == CRIA_OK && cria_ranks_is_idle(&ranks))
+        status = cria_ranks_idle(&ranks, err);
+    else if (status == CRIA_OK)
+        status = bench_ranks(command, &ranks, batches, batch_count, threads, thread_count, err);
+    return cria_ranks_leave(&ranks, command, status, err);
 }

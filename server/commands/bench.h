@@ -19,7 +19,9 @@ typedef struct {
 
 /* One phase of a case: prefill, or all decode steps together. */
 typedef struct {
-    double seconds; /* median of the repeats */
+    double seconds;   /* median of the repeats */
+    double steps;     /* batches given to the runner */
+    double predicted; /* seconds under the planner's model; 0: not predicted */
     double tokens, bytes, operations;
     cria_bench_operator operators[CRIA_KERNEL_COUNT]; /* of the last repeat; seconds are 0 without --profile */
 } cria_bench_phase;
@@ -27,6 +29,12 @@ typedef struct {
 typedef struct {
     int64_t threads, batch, prompt, generated;
     cria_bench_phase prefill, decode;
+    int ranks, stages;
+    /* Bytes of the first rank, and of the rank that holds most as predicted (0: not predicted); KV: as many tokens as
+     * the cache has. */
+    struct {
+        double weights, kv, workspace;
+    } held, predicted;
     cria_rates rates;   /* the best of the calibrations around the repeats, over as many bytes as a step reads */
     double peak_gflops; /* of the instruction that multiplies this model's weights */
 } cria_bench_case;

@@ -1,10 +1,16 @@
 /* Tables and JSON of `cria bench`: every speed beside the share of what calibration gave. */
 #include "server/commands/bench.h"
 
+#include <math.h>
 #include <string.h>
 
 static double share(double value, double limit) {
     return limit > 0 ? value / limit : 0;
+}
+
+/* Of the time that was achieved. */
+static double error_of(const cria_bench_phase *p) {
+    return p->predicted / p->seconds - 1;
 }
 
 static void json_phase(const char *name, const cria_bench_case *c, const cria_bench_phase *p, cria_text *out) {
@@ -15,6 +21,10 @@ static void json_phase(const char *name, const cria_bench_case *c, const cria_be
                      "\"peak_share\":%.4f",
                      name, p->seconds, p->tokens / p->seconds, p->bytes / p->tokens, p->operations / p->tokens, gbps,
                      gflops, share(gbps, c->rates.read_gbps), share(gflops, c->peak_gflops));
+    cria_text_printf(out, ",\"steps\":%.0f,\"step_seconds\":%.9f", p->steps, p->seconds / p->steps);
+    if (p->predicted > 0)
+        cria_text_printf(out, ",\"predicted_step_seconds\":%.9f,\"predicted_error\":%.4f", p->predicted / p->steps,
+                         error_of(p));
     bool first = true;
     for (int k = 0; k < CRIA_KERNEL_COUNT; k++) {
         const cria_bench_operator *o = &p->operators[k];
@@ -42,19 +52,30 @@ static void json_rates(const cria_rates *r, cria_text *out) {
                      r->f32_gflops, r->bf16_gflops, r->i8_gops);
 }
 
+static void json_memory(const cria_bench_case *c, cria_text *out) {
+    cria_text_printf(out, ",\"memory\":{\"weights\":%.0f,\"kv\":%.0f,\"workspace\":%.0f}", c->held.weights, c->held.kv,
+                     c->held.workspace);
+    if (c->predicted.weights > 0)
+        cria_text_printf(out, ",\"predicted_memory\":{\"weights\":%.0f,\"kv\":%.0f,\"workspace\":%.0f}",
+                         c->predicted.weights, c->predicted.kv, c->predicted.workspace);
+}
+
 static void print_json(const cria_command *command, const cria_bench_case *cases, size_t count, cria_text *out) {
     cria_text_puts(out, "{\"model\":");
     cria_text_json_string(out, command->model, strlen(command->model));
     cria_text_puts(out, ",\"results\":[");
     for (size_t i = 0; i < count; i++) {
         const cria_bench_case *c = &cases[i];
-        cria_text_printf(out, "%s{\"threads\":%lld,\"batch\":%lld,\"prompt_tokens\":%lld,\"new_tokens\":%lld,",
-                         i ? "," : "", (long long)c->threads, (long long)c->batch, (long long)c->prompt,
-                         (long long)c->generated);
+        cria_text_printf(out,
+                         "%s{\"ranks\":%d,\"stages\":%d,\"threads\":%lld,\"batch\":%lld,\"prompt_tokens\":%lld,"
+                         "\"new_tokens\":%lld,",
+                         i ? "," : "", c->ranks, c->stages, (long long)c->threads, (long long)c->batch,
+                         (long long)c->prompt, (long long)c->generated);
         json_summary(c, out);
         json_phase("prefill", c, &c->prefill, out);
         cria_text_puts(out, ",");
         json_phase("decode", c, &c->decode, out);
+        json_memory(c, out);
         cria_text_puts(out, ",\"limits\":{");
         json_rates(&c->rates, out);
         cria_text_printf(out, ",\"peak_gflops\":%.3f}}", c->peak_gflops);
@@ -86,6 +107,35 @@ static void profile_rows(const cria_bench_case *c, const cria_bench_phase *p, cr
     }
 }
 
+static void predicted_row(const cria_bench_case *c, const char *name, const cria_bench_phase *p, double *errors,
+                          int *phases, cria_text *out) {
+    if (p->predicted <= 0) return;
+    cria_text_printf(out, "%5d %6d %7lld %5lld  %-8s %12.3f %12.3f %+7.1f%%\n", c->ranks, c->stages,
+                     (long long)c->threads, (long long)c->batch, name, 1e3 * p->predicted / p->steps,
+                     1e3 * p->seconds / p->steps, 100 * error_of(p));
+    *errors += fabs(error_of(p));
+    (*phases)++;
+}
+
+/* Step times and memory under the planner's model beside what was measured. */
+static void print_predicted(const cria_bench_case *cases, size_t count, cria_text *out) {
+    double errors = 0;
+    int phases = 0;
+    if (!count || cases[0].predicted.weights <= 0) return;
+    cria_text_puts(out, "\nranks stages threads batch  step      predicted ms  achieved ms    error\n");
+    for (size_t i = 0; i < count; i++) {
+        predicted_row(&cases[i], "prefill", &cases[i].prefill, &errors, &phases, out);
+        predicted_row(&cases[i], "decode", &cases[i].decode, &errors, &phases, out);
+    }
+    if (phases) cria_text_printf(out, "mean error %.1f%%\n", 100 * errors / phases);
+    const cria_bench_case *last = &cases[count - 1];
+    cria_text_printf(out,
+                     "memory     predicted MB  achieved MB\n  weights  %12.1f %12.1f\n  KV cache %12.1f %12.1f\n"
+                     "  values   %12.1f %12.1f\n",
+                     last->predicted.weights / 1e6, last->held.weights / 1e6, last->predicted.kv / 1e6,
+                     last->held.kv / 1e6, last->predicted.workspace / 1e6, last->held.workspace / 1e6);
+}
+
 void cria_bench_print(const cria_command *command, const cria_bench_case *cases, size_t count, cria_text *out) {
     if (command->options->json) {
         print_json(command, cases, count, out);
@@ -100,6 +150,7 @@ void cria_bench_print(const cria_command *command, const cria_bench_case *cases,
         cria_text_printf(out, "%15slimits: read %.2f GB/s, multiply %.1f GFLOP/s\n", "", cases[i].rates.read_gbps,
                          cases[i].peak_gflops);
     }
+    print_predicted(cases, count, out);
 }
 
 void cria_bench_print_rates(bool json, const int64_t *threads, const cria_rates *rates, size_t count, cria_text *out) {

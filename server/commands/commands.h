@@ -14,6 +14,7 @@
 typedef struct {
     const cria_main_options *options;
     const char *model, *path;
+    const char *cache; /* the folder of what may be made again, e.g. ~/.cache/cria; NULL: there is none */
     cria_log *log;
     const char *name; /* "serve" */
     int argc;         /* what came after it */

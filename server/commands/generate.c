@@ -4,7 +4,7 @@
 #include "base/clock.h"
 #include "base/queue.h"
 #include "base/text.h"
-#include "server/commands/ranks.h"
+#include "server/commands/planned.h"
 #include "server/runtime.h"
 
 #include <math.h>
@@ -211,7 +211,7 @@ static cria_status run(generation *g, cria_error *err) {
 static cria_status generate(const cria_command *command, const cria_ranks_joined *ranks, cria_error *err) {
     generation g = {.command = command, .options = command->options};
     cria_runtime_request request = {.needs_tokenizer = command->options->prompt != NULL, .progress = stderr};
-    cria_ranks_request(command, ranks, &request);
+    cria_ranks_request(ranks, &request);
     CRIA_TRY(cria_runtime_open(command->path, command->options, &request, command->log, &g.runtime, err));
     cria_text *texts[] = {&g.text, &g.tokens, &g.logprobs, &g.prompt_logprobs};
     for (size_t i = 0; i < 4; i++) cria_text_init(texts[i]);
@@ -231,7 +231,10 @@ cria_status cria_command_generate(const cria_command *command, cria_error *err) 
     cria_ranks_joined ranks;
     CRIA_TRY(cria_ranks_launch(command, err));
     cria_status status = cria_ranks_join(command, &ranks, err);
-    if (status == CRIA_OK)
+    if (status == CRIA_OK) status = cria_ranks_plan(command, &ranks, err);
+    if (status == CRIA_OK && cria_ranks_is_idle(&ranks))
+        status = cria_ranks_idle(&ranks, err);
+    else if (status == CRIA_OK)
         status = ranks.rank == 0 ? generate(command, &ranks, err) : cria_ranks_follow(command, &ranks, err);
     return cria_ranks_leave(&ranks, command, status, err);
 }

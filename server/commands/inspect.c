@@ -10,8 +10,8 @@
 cria_status cria_command_inspect(const cria_command *command, cria_error *err) {
     cria_runtime *runtime;
     cria_runtime_request request = {.graph_only = true};
-    cria_ranks_joined alone = {.size = 1, .share = 1};
-    cria_ranks_request(command, &alone, &request);
+    cria_ranks_joined alone = {.options = command->options, .size = 1, .share = 1};
+    cria_ranks_request(&alone, &request);
     CRIA_TRY(cria_ranks_wanted(command->options, &request.ranks, err));
     request.rank = (int)command->options->inspect_rank;
     CRIA_TRY(cria_runtime_open(command->path, command->options, &request, command->log, &runtime, err));

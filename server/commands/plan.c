@@ -1,12 +1,10 @@
 /* cria plan: cuts a model over a cluster; with --net and --mesh, runs the intra-operator pass alone. */
 #include "base/file.h"
-#include "models/config.h"
 #include "models/family.h"
-#include "models/weights/weights.h"
 #include "parallel/nets/network.h"
 #include "parallel/plan/plan_svg.h"
 #include "parallel/plan/plan_table.h"
-#include "server/commands/commands.h"
+#include "server/commands/devices.h"
 #include "server/commands/plan_published.h"
 
 #include <errno.h>
@@ -15,13 +13,13 @@
 #include <string.h>
 #include <unistd.h>
 
-static const size_t MAX_CONFIG = (size_t)1 << 24;
 enum { MOST_GRAPHS = 32 };
 
 /* What is planned: a model whose dims are symbolic, or a net that is built for every size of a micro-batch. */
 typedef struct {
     cria_graph *graph;
     cria_type type; /* the checkpoint's */
+    cria_rate rate; /* as the runtime would hold it on this machine; CRIA_RATE_COUNT: elsewhere */
     const char *net;
     bool batched; /* the net has a batch to set */
     struct {
@@ -30,31 +28,6 @@ typedef struct {
     } built[MOST_GRAPHS];
     int count;
 } plan_model;
-
-static cria_status read_config(const char *path, cria_model_config *config, cria_error *err) {
-    size_t length = strlen(path);
-    char file[4096];
-    if (length > 5 && strcmp(path + length - 5, ".json") == 0) {
-        cria_json *json;
-        CRIA_TRY(cria_json_parse_file(path, MAX_CONFIG, &json, err));
-        cria_status status = cria_config_from_json(cria_json_root(json), config, err);
-        cria_json_destroy(json);
-        return status;
-    }
-    if (cria_path_is_file(path)) {
-        cria_weights *weights;
-        CRIA_TRY(cria_weights_open(path, &weights, err));
-        const struct cria_gguf *gguf = cria_weights_gguf(weights);
-        cria_status status =
-            gguf ? cria_config_from_gguf(gguf, config, err)
-                 : cria_fail(err, CRIA_ERR_UNSUPPORTED, "%s: neither a folder nor .gguf or .json", path);
-        cria_weights_close(weights);
-        return status;
-    }
-    CRIA_TRY(cria_path_join(path, "config.json", file, sizeof file, err));
-    return cria_path_is_file(file) ? cria_config_read(path, config, err)
-                                   : cria_config_from_alpa_name(path, config, err);
-}
 
 static cria_status build_net(const plan_model *m, int64_t micro_batch, cria_graph **out, cria_error *err) {
     char spec[1024];
@@ -86,7 +59,7 @@ static void close_model(plan_model *m) {
 static cria_status open_model(const cria_command *command, plan_model *m, cria_error *err) {
     const cria_main_options *o = command->options;
     bool train = strcmp(o->objective, "train") == 0;
-    *m = (plan_model){.net = o->net, .type = CRIA_F16};
+    *m = (plan_model){.net = o->net, .type = CRIA_F16, .rate = CRIA_RATE_COUNT};
     if (o->net) {
         if (!train) return cria_fail(err, CRIA_ERR_ARGUMENT, "--net is for --objective train; give a MODEL to serve");
         m->batched =
@@ -95,35 +68,13 @@ static cria_status open_model(const cria_command *command, plan_model *m, cria_e
     }
     if (!command->path) return cria_fail(err, CRIA_ERR_ARGUMENT, "give a MODEL, or --net NET");
     cria_model_config config;
-    CRIA_TRY(read_config(command->path, &config, err));
+    CRIA_TRY(cria_read_config(command->path, &config, err));
     CRIA_TRY(cria_model_graph(&config, &m->graph, err));
     m->type = config.type;
+    if (!train && strncmp(o->cluster, "this", 4) == 0)
+        CRIA_TRY(cria_weight_rate(command, &config, m->graph, &m->rate, NULL, err));
     if (train) cria_graph_set_sequence(m->graph, o->sequence_length);
     return CRIA_OK;
-}
-
-/* A file, or the name of one in configs/clusters beside the working folder or the program. */
-static cria_status open_cluster(const char *name, cria_cluster **out, cria_error *err) {
-    if (!name) return cria_fail(err, CRIA_ERR_ARGUMENT, "give --cluster FILE, or a name from configs/clusters");
-    char path[4096], self[2048];
-    const char *colon = strrchr(name, ':');
-    int stem = colon ? (int)(colon - name) : (int)strlen(name);
-    snprintf(path, sizeof path, "%.*s", stem, name);
-    if (cria_path_is_file(path)) return cria_cluster_read(name, out, err);
-    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
-    self[length > 0 ? length : 0] = '\0';
-    char *slash = strrchr(self, '/');
-    if (slash) *slash = '\0';
-    const char *const folders[] = {"configs/clusters", "../configs/clusters", "../share/cria/clusters"};
-    for (int i = 0; i < 3; i++) {
-        int n = i == 0 ? snprintf(path, sizeof path, "%s/%.*s.json", folders[i], stem, name)
-                       : snprintf(path, sizeof path, "%s/%s/%.*s.json", self, folders[i], stem, name);
-        if (n < 0 || (size_t)n >= sizeof path || !cria_path_is_file(path)) continue;
-        size_t at = strlen(path);
-        snprintf(path + at, sizeof path - at, "%s", colon ? colon : "");
-        return cria_cluster_read(path, out, err);
-    }
-    return cria_fail(err, CRIA_ERR_NOT_FOUND, "--cluster %s: no such file, and no such name in configs/clusters", name);
 }
 
 static cria_status set_options(const cria_command *command, plan_model *m, cria_stages_options *s, cria_error *err) {
@@ -132,16 +83,18 @@ static cria_status set_options(const cria_command *command, plan_model *m, cria_
     for (int k = CRIA_OBJECTIVE_LATENCY; k <= CRIA_OBJECTIVE_TRAIN; k++)
         if (strcmp(o->objective, cria_objective_name((cria_objective)k)) == 0) s->objective = (cria_objective)k;
     bool train = s->objective == CRIA_OBJECTIVE_TRAIN;
-    const char *type = strcmp(o->plan_type, "auto") == 0 ? cria_type_name(m->type) : o->plan_type;
-    s->element.rate = CRIA_RATE_COUNT;
-    for (int r = 0; r < CRIA_RATE_COUNT; r++)
+    bool given = strcmp(o->plan_type, "auto") != 0;
+    const char *type = given ? o->plan_type : cria_type_name(m->type);
+    s->element.rate = given ? CRIA_RATE_COUNT : m->rate;
+    for (int r = 0; s->element.rate == CRIA_RATE_COUNT && r < CRIA_RATE_COUNT; r++)
         if (strcmp(type, cria_rate_name((cria_rate)r)) == 0) s->element.rate = (cria_rate)r;
     if (s->element.rate == CRIA_RATE_COUNT) /* quantised checkpoints */
         s->element.rate = train ? CRIA_RATE_F16 : CRIA_RATE_INT8;
     s->element.weight = cria_rate_bytes(s->element.rate);
     /* The executor keeps activations in f32 when serving; training keeps them as narrow as weights. */
     s->element.activation = train ? cria_rate_bytes(s->element.rate) : 4;
-    if (train && s->element.rate == CRIA_RATE_INT8)
+    if (m->rate != CRIA_RATE_COUNT) s->element.kv = s->element.rate == CRIA_RATE_F32 ? 4 : 2;
+    if (train && s->element.rate >= CRIA_RATE_INT8)
         return cria_fail(err, CRIA_ERR_ARGUMENT, "--type int8 is for serving only");
     s->prompt_tokens = o->prompt_tokens;
     s->new_tokens = o->new_tokens;
@@ -228,7 +181,8 @@ cria_status cria_command_plan(const cria_command *command, cria_error *err) {
     if (o->net && o->mesh) return cria_command_plan_net(command, err);
     if (o->check) return check_plan(command, err);
     cria_cluster *cluster;
-    CRIA_TRY(open_cluster(o->published && !o->cluster ? "p3.16xlarge" : o->cluster, &cluster, err));
+    bool as_published = o->published && strcmp(o->cluster, "this") == 0;
+    CRIA_TRY(cria_open_cluster(command, as_published ? "p3.16xlarge" : o->cluster, &cluster, err));
     plan_model model = {0};
     cria_status status =
         o->published ? cria_plan_published(cluster, o->json, !o->json, err) : open_model(command, &model, err);

@@ -45,6 +45,10 @@ static cria_status read_plan_size(const char *path, int *ranks, int *replicas, c
     return status;
 }
 
+static bool has_plan_file(const cria_main_options *o) {
+    return o->plan && strcmp(o->plan, "auto") != 0;
+}
+
 static cria_status wanted_of_plan(const cria_main_options *o, int *out, cria_error *err) {
     int ranks, replicas;
     if (o->tensor_parallel || o->pipeline_parallel)
@@ -64,7 +68,7 @@ cria_status cria_ranks_wanted(const cria_main_options *o, int *out, cria_error *
     int64_t tensor = o->tensor_parallel, stages = o->pipeline_parallel ? o->pipeline_parallel : 1;
     int64_t replicas = o->data_parallel_size ? o->data_parallel_size : 1;
     *out = (int)o->ranks;
-    if (o->plan) return wanted_of_plan(o, out, err);
+    if (has_plan_file(o)) return wanted_of_plan(o, out, err);
     if (tensor && *out && tensor * stages * replicas != *out)
         return cria_fail(
             err, CRIA_ERR_ARGUMENT, "--ranks is %d, but %lld replicas of %lld stages of %lld ranks are %lld", *out,
@@ -186,7 +190,13 @@ cria_status cria_ranks_launch(const cria_command *command, cria_error *err) {
 static cria_status count_share(cria_ranks_joined *j, cria_error *err) {
     cria_rank_note mine = {0}, *all = calloc((size_t)j->size, sizeof *all);
     if (!all) return cria_fail(err, CRIA_ERR_MEMORY, "no memory to hear %d ranks", j->size);
-    gethostname(mine.host, sizeof mine.host - 1);
+    /* Network namespaces share a name; the launcher tells its hosts apart. */
+    const char *known = getenv("PMIX_HOSTNAME");
+    if (known && known[0])
+        snprintf(mine.host, sizeof mine.host, "%s", known);
+    else
+        gethostname(mine.host, sizeof mine.host - 1);
+    snprintf(j->host, sizeof j->host, "%s", mine.host);
     cria_status status = cria_share_notes(j->comm, &mine, all, err);
     for (int r = 0; r < j->size && status == CRIA_OK; r++) j->share += strcmp(all[r].host, mine.host) == 0;
     free(all);
@@ -194,7 +204,7 @@ static cria_status count_share(cria_ranks_joined *j, cria_error *err) {
 }
 
 cria_status cria_ranks_join(const cria_command *command, cria_ranks_joined *out, cria_error *err) {
-    *out = (cria_ranks_joined){.size = 1, .share = 1};
+    *out = (cria_ranks_joined){.options = command->options, .size = 1, .share = 1};
     if (!cria_ranks_started()) return CRIA_OK;
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* no rank outlives its launcher */
     cria_comm_options options = {.deadline_seconds = 3600, .spin = true};
@@ -221,9 +231,21 @@ cria_status cria_ranks_join(const cria_command *command, cria_ranks_joined *out,
     return CRIA_OK;
 }
 
+static void free_plan(cria_ranks_joined *joined) {
+    free(joined->plan_json);
+    free(joined->device);
+    cria_cluster_destroy(joined->cluster);
+    joined->plan_json = NULL;
+    joined->device = NULL;
+    joined->cluster = NULL;
+}
+
 cria_status cria_ranks_leave(cria_ranks_joined *joined, const cria_command *command, cria_status status,
                              const cria_error *err) {
-    if (!joined->comm) return status;
+    if (!joined->comm && !joined->world) {
+        free_plan(joined);
+        return status;
+    }
     if (status != CRIA_OK) {
         int code = status == CRIA_ERR_ARGUMENT ? 2 : 1;
         /* The first rank speaks for all; where it is the one that is lost, the others do. */
@@ -236,32 +258,51 @@ cria_status cria_ranks_leave(cria_ranks_joined *joined, const cria_command *comm
         cria_comm_end_world(code);
         exit(code);
     }
+    char end = 0;
+    cria_error ignored = {0};
+    if (joined->world && joined->comm) cria_comm_broadcast(joined->world, 0, &end, 1, &ignored);
     cria_comm_destroy(joined->comm);
-    joined->comm = NULL;
+    cria_comm_destroy(joined->world);
+    joined->comm = joined->world = NULL;
+    free_plan(joined);
     return CRIA_OK;
 }
 
 /* ---- plans ---- */
 
+static cria_status read_made_plan(const char *text, const cria_graph *graph, cria_plan **out, cria_plan_notes *notes,
+                                  cria_error *err) {
+    cria_json *json;
+    CRIA_TRY(cria_json_parse(text, strlen(text), &json, err));
+    cria_status status = cria_plan_from_json(cria_json_root(json), graph, out, notes, err);
+    cria_json_destroy(json);
+    return status;
+}
+
 static cria_status make_plan(void *context, const cria_graph *graph, int ranks, cria_plan **out, cria_plan_notes *notes,
                              cria_error *err) {
-    const cria_main_options *o = context;
-    if (o->plan) return cria_plan_read(o->plan, graph, out, notes, err);
+    const cria_ranks_joined *joined = context;
+    const cria_main_options *o = joined->options;
+    if (joined->plan_json) return read_made_plan(joined->plan_json, graph, out, notes, err);
+    if (has_plan_file(o)) return cria_plan_read(o->plan, graph, out, notes, err);
+    if (o->plan)
+        return cria_fail(err, CRIA_ERR_ARGUMENT,
+                         "--plan auto is for serve, generate and bench; cria plan --out writes a plan to inspect");
     int stages = o->pipeline_parallel ? (int)o->pipeline_parallel : 1;
     return cria_plan_create_regular(graph, stages, 1, ranks / stages, out, err);
 }
 
-void cria_ranks_request(const cria_command *command, const cria_ranks_joined *joined, cria_runtime_request *request) {
+void cria_ranks_request(const cria_ranks_joined *joined, cria_runtime_request *request) {
     request->comm = joined->comm;
     request->share = joined->share;
     request->version = CRIA_VERSION;
-    request->replicas = (int)command->options->data_parallel_size;
+    const cria_main_options *o = joined->options;
+    request->replicas = (int)o->data_parallel_size;
     int ranks;
     cria_error later = {0}; /* whoever reads the plan itself tells what is wrong with it */
-    if (command->options->plan && !request->replicas)
-        read_plan_size(command->options->plan, &ranks, &request->replicas, &later);
+    if (has_plan_file(o) && !request->replicas) read_plan_size(o->plan, &ranks, &request->replicas, &later);
     request->make_plan = make_plan;
-    request->plan_context = (void *)(uintptr_t)command->options;
+    request->plan_context = (void *)(uintptr_t)joined;
 }
 
 /* ---- running ---- */
@@ -300,7 +341,7 @@ cria_status cria_ranks_follow(const cria_command *command, const cria_ranks_join
     cria_runtime *runtime;
     cria_runtime_request request = {0};
 
-    cria_ranks_request(command, joined, &request);
+    cria_ranks_request(joined, &request);
     CRIA_TRY(cria_runtime_open(command->path, command->options, &request, command->log, &runtime, err));
     cria_status status = cria_ranks_print(joined, runtime, err);
     if (status == CRIA_OK) status = cria_group_follow(cria_runtime_group(runtime), err);

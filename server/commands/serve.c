@@ -3,7 +3,7 @@
 
 #include "base/clock.h"
 #include "parallel/plan/plan_file.h"
-#include "server/commands/ranks.h"
+#include "server/commands/planned.h"
 #include "server/http/server.h"
 #include "server/runtime.h"
 
@@ -58,7 +58,7 @@ static void print_summary(const loading *l) {
 static cria_status load(loading *l, cria_error *err) {
     const cria_command *c = l->command;
     cria_runtime_request request = {.needs_tokenizer = true, .progress = stderr};
-    cria_ranks_request(c, &l->ranks, &request);
+    cria_ranks_request(&l->ranks, &request);
     CRIA_TRY(cria_runtime_open(c->path, c->options, &request, c->log, &l->runtime, err));
     cria_engine_config config;
     cria_runtime_engine_config(l->runtime, &config);
@@ -185,7 +185,10 @@ cria_status cria_command_serve(const cria_command *command, cria_error *err) {
     cria_ranks_joined ranks;
     CRIA_TRY(cria_ranks_launch(command, err));
     cria_status status = cria_ranks_join(command, &ranks, err);
-    if (status == CRIA_OK)
+    if (status == CRIA_OK) status = cria_ranks_plan(command, &ranks, err);
+    if (status == CRIA_OK && cria_ranks_is_idle(&ranks))
+        status = cria_ranks_idle(&ranks, err);
+    else if (status == CRIA_OK)
         status = ranks.rank == 0 ? serve(command, &ranks, err) : cria_ranks_follow(command, &ranks, err);
     return cria_ranks_leave(&ranks, command, status, err);
 }

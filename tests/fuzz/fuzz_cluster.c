@@ -1,6 +1,7 @@
 /* Fuzzing cluster files: any JSON is an error with a message or a cluster whose numbers can be relied on. */
 #include "parallel/plan/cluster.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -28,7 +29,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         const cria_device_type *type = cria_cluster_type(c, t);
         if (!(type->memory > 0 && type->bandwidth > 0 && type->matmul > 0 && type->half >= 0)) abort();
         for (int i = 0; i < type->samples; i++)
-            if (!(type->sample[i].seconds > 0)) abort();
+            if (!(type->sample[i].seconds > 0) || !isfinite(type->sample[i].ratio)) abort();
     }
     cria_cluster_destroy(c);
     return 0;
