@@ -37,7 +37,7 @@ typedef struct {
     float *page;    /* the keys or the values of one page as f32 */
     float *segment; /* [ATTENTION_ROWS] records of the present segment */
     float *whole;   /* [ATTENTION_ROWS] records of all segments so far */
-    float *slots;   /* [ATTENTION_SLOTS][query rows] records */
+    float *slots;   /* [ATTENTION_SLOTS][query rows] records: of one sequence, KV head and segment each */
     int64_t floats; /* all of them together */
 } attention_scratch;
 

@@ -1,61 +1,33 @@
-/* Paged attention over vectors: tiles of query rows against the pages of one KV head, segment by segment. */
+/* Paged attention over vectors: the rows of an item against the pages, step by step and segment by segment. */
+#include "kernels/cpu/body/attention_item.h"
 #include "kernels/cpu/body/attention_page.h"
 #include "kernels/ref/ref.h"
 
 #include <math.h>
 
-/* One piece of work: up to ATTENTION_ROWS consecutive rows of one sequence and one KV head. Row r of a sequence is
- * query r / group, head r % group of the KV head's group. */
-typedef struct {
-    const int32_t *blocks;
-    int64_t kv_head, rows;
-    const float *q[ATTENTION_ROWS];
-    float *out[ATTENTION_ROWS];
-    int64_t keys[ATTENTION_ROWS]; /* that a row may see; never fewer than the row before */
-} attention_item;
-
-/* Where a worker stands in the list of items; it only moves on. */
-typedef struct {
-    int64_t sequence, items_before;
-} attention_cursor;
-
-static inline int64_t tiles_of(const cria_attention_args *args, int64_t sequence) {
-    int64_t queries = args->query_begin[sequence + 1] - args->query_begin[sequence];
-    return (queries * (args->heads / args->layer->kv_heads) + ATTENTION_ROWS - 1) / ATTENTION_ROWS;
-}
-
-static attention_item find_item(const cria_attention_args *args, attention_cursor *at, int64_t index) {
-    int64_t kv_heads = args->layer->kv_heads, dim = args->layer->head_dim, group = args->heads / kv_heads;
-    int64_t tiles = tiles_of(args, at->sequence);
-    while (index >= at->items_before + tiles * kv_heads) {
-        at->items_before += tiles * kv_heads;
-        tiles = tiles_of(args, ++at->sequence);
-    }
-    int64_t local = index - at->items_before, first_query = args->query_begin[at->sequence];
-    int64_t queries = args->query_begin[at->sequence + 1] - first_query;
-    int64_t first = (tiles - 1 - local % tiles) * ATTENTION_ROWS; /* the tiles with most keys first */
-    attention_item item = {.blocks = args->block_table + at->sequence * args->table_stride, .kv_head = local / tiles};
-    item.rows = queries * group - first < ATTENTION_ROWS ? queries * group - first : ATTENTION_ROWS;
-    for (int64_t r = 0; r < item.rows; r++) {
-        int64_t query = (first + r) / group, column = (item.kv_head * group + (first + r) % group) * dim;
-        item.q[r] = args->q + (first_query + query) * args->q_stride + column;
-        item.out[r] = args->out + (first_query + query) * args->out_stride + column;
-        item.keys[r] = args->context[at->sequence] - (queries - 1 - query);
-    }
-    return item;
-}
-
-/* K (part 0) or V (part 1) of the page that holds `key`, as f32 in scratch where enough rows share the conversion. */
-static const void *page_part(const cria_attention_args *args, const attention_item *item, int64_t key, int part,
-                             int64_t rows, float *scratch, cria_type *type) {
-    const cria_kv_layer *layer = args->layer;
-    int64_t elements = layer->head_dim * layer->block_tokens;
-    const char *page = (const char *)layer->pages + item->blocks[key / layer->block_tokens] * layer->block_bytes;
+/* K (part 0) or V (part 1) of KV head item->kv_head + head in the page that holds `key`. */
+static inline const char *page_part(const cria_kv_layer *layer, const attention_item *item, int64_t key, int64_t head,
+                                    int part) {
     size_t size = layer->type == CRIA_BF16 ? sizeof(uint16_t) : sizeof(float);
-    const void *found = page + (size_t)((item->kv_head * 2 + part) * elements) * size;
+    size_t bytes = (size_t)(layer->head_dim * layer->block_tokens) * size;
+    const char *page = (const char *)layer->pages + item->blocks[key / layer->block_tokens] * layer->block_bytes;
+    return page + (size_t)((item->kv_head + head) * 2 + part) * bytes;
+}
+
+/* Asks for the values, which follow their keys, once the keys are read: for the memory the two are then one long run.
+ * (Asked for before the keys, or a whole step ahead, they take the places that the keys' own loads need.) */
+static inline void prefetch_values(const cria_kv_layer *layer, const attention_item *item, int64_t key, int64_t head) {
+    const char *keys = page_part(layer, item, key, head, 0), *values = page_part(layer, item, key, head, 1);
+    for (const char *at = values; at < values + (values - keys); at += 64) _mm_prefetch(at, _MM_HINT_T0);
+}
+
+/* A part of a page as f32 where so many rows share it that the conversion pays; the values stay the same. */
+static inline const void *widen_page(const cria_kv_layer *layer, const void *page, int64_t rows, float *scratch,
+                                     cria_type *type) {
     *type = layer->type;
-    if (layer->type != CRIA_BF16 || rows <= GROUP_ROWS) return found;
-    for (int64_t i = 0; i < elements; i += LANES) vf_store(scratch + i, vf_load_bf16((const uint16_t *)found + i));
+    if (layer->type != CRIA_BF16 || rows <= GROUP_ROWS) return page;
+    int64_t elements = layer->head_dim * layer->block_tokens;
+    for (int64_t i = 0; i < elements; i += LANES) vf_store(scratch + i, vf_load_bf16((const uint16_t *)page + i));
     *type = CRIA_F32;
     return scratch;
 }
@@ -89,91 +61,108 @@ static void soften_row(float *scores, int64_t keys, float scale, int64_t dim, fl
     record[dim + 1] += vf_hsum(total);
 }
 
+/* The first row of a head that sees `key`; there is one. */
+static inline int64_t first_row(const attention_item *item, int64_t head, int64_t key) {
+    int64_t row = head * item->head_rows;
+    while (item->keys[row] <= key) row++;
+    return row;
+}
+
+/* Scores of the keys of one page, from `key` on, of one head's rows. `at`: where the page stands in the step. */
+static void score_head(const cria_kv_layer *layer, const attention_item *item, int64_t head, int64_t key, int64_t at,
+                       const attention_scratch *scratch) {
+    int64_t first = first_row(item, head, key), rows = (head + 1) * item->head_rows - first;
+    cria_type type;
+    const void *keys = widen_page(layer, page_part(layer, item, key, head, 0), rows, scratch->page, &type);
+    score_page(type, item->q + first, rows, keys, layer->head_dim, layer->block_tokens,
+               scratch->weights + first * ATTENTION_STEP + at);
+}
+
+/* Adds the values of one page to the records of one head's rows. */
+static void add_values(const cria_kv_layer *layer, const attention_item *item, int64_t head, int64_t key, int64_t at,
+                       const attention_scratch *scratch, float *const *records) {
+    int64_t dim = layer->head_dim, record = attention_record(dim), block_tokens = layer->block_tokens;
+    int64_t row = first_row(item, head, key), end = (head + 1) * item->head_rows;
+    cria_type type;
+    const void *values = widen_page(layer, page_part(layer, item, key, head, 1), end - row, scratch->page, &type);
+    while (row < end) { /* rows of one query see as many keys */
+        int64_t rows = 1, seen = item->keys[row] - key;
+        while (rows < GROUP_ROWS && row + rows < end &&
+               (item->keys[row + rows] - key == seen || seen >= block_tokens)) {
+            rows++;
+        }
+        if (seen > block_tokens) seen = block_tokens;
+        const float *weights = scratch->weights + row * ATTENTION_STEP + at;
+        value_page(type, weights, rows, seen, values, dim, records[row], record);
+        row += rows;
+    }
+}
+
 /* Adds keys [key, key + ATTENTION_STEP) to the records of the rows that see them. */
 static void add_step(const cria_attention_args *args, const attention_item *item, int64_t key,
-                     const attention_scratch *scratch, float *records) {
-    int64_t dim = args->layer->head_dim, padded = attention_dim(dim), record = attention_record(dim);
-    int64_t block_tokens = args->layer->block_tokens, rows = item->rows, most = item->keys[rows - 1] - key, first = 0;
+                     const attention_scratch *scratch, float *const *records) {
+    const cria_kv_layer *layer = args->layer;
+    int64_t padded = attention_dim(layer->head_dim), most = item->most_keys - key;
     if (most > ATTENTION_STEP) most = ATTENTION_STEP;
-    cria_type type;
-    for (int64_t page = 0; page < most; page += block_tokens) {
-        while (item->keys[first] <= key + page) first++;
-        const void *keys = page_part(args, item, key + page, 0, rows - first, scratch->page, &type);
-        float *scores = scratch->weights + first * ATTENTION_STEP + page;
-        score_page(type, item->q + first, rows - first, keys, dim, block_tokens, scores);
+    for (int64_t at = 0; at < most; at += layer->block_tokens) {
+        for (int64_t head = 0; head < item->heads; head++) {
+            score_head(layer, item, head, key + at, at, scratch);
+            if (item->heads > 1) prefetch_values(layer, item, key + at, head);
+        }
     }
-    for (int64_t r = 0; r < rows; r++) {
+    for (int64_t r = 0; r < item->heads * item->head_rows; r++) {
         int64_t seen = item->keys[r] - key < ATTENTION_STEP ? item->keys[r] - key : ATTENTION_STEP;
-        if (seen <= 0) continue;
-        soften_row(scratch->weights + r * ATTENTION_STEP, seen, args->scale, padded, records + r * record);
+        if (seen > 0) soften_row(scratch->weights + r * ATTENTION_STEP, seen, args->scale, padded, records[r]);
     }
-    first = 0;
-    for (int64_t page = 0; page < most; page += block_tokens) {
-        while (item->keys[first] <= key + page) first++;
-        const void *values = page_part(args, item, key + page, 1, rows - first, scratch->page, &type);
-        for (int64_t r = first; r < rows;) {
-            int64_t last = r + GROUP_ROWS <= rows ? r + GROUP_ROWS - 1 : r;
-            int64_t seen = item->keys[r] - key - page, seen_last = item->keys[last] - key - page;
-            if (seen > block_tokens) seen = seen_last = block_tokens;
-            const float *weights = scratch->weights + r * ATTENTION_STEP + page;
-            if (last > r && seen == seen_last) {
-                value_group(type, weights, seen, values, dim, records + r * record, record);
-                r += GROUP_ROWS;
-            } else {
-                value_row(type, weights, seen, values, dim, records + r * record, record);
-                r++;
-            }
+    for (int64_t at = 0; at < most; at += layer->block_tokens) {
+        for (int64_t head = 0; head < item->heads; head++) {
+            add_values(layer, item, head, key + at, at, scratch, records);
         }
     }
 }
 
 static void attend_segment(const cria_attention_args *args, const attention_item *item, int64_t segment,
-                           const attention_scratch *scratch, float *records) {
-    int64_t dim = attention_dim(args->layer->head_dim), record = attention_record(args->layer->head_dim);
-    for (int64_t r = 0; r < item->rows; r++) {
-        float *at = records + r * record;
-        for (int64_t d = 0; d < dim; d += LANES) vf_store(at + d, vf_set(0));
-        at[dim] = -INFINITY;
-        at[dim + 1] = 0;
+                           const attention_scratch *scratch, float *const *records) {
+    int64_t dim = attention_dim(args->layer->head_dim);
+    for (int64_t r = 0; r < item->heads * item->head_rows; r++) {
+        for (int64_t d = 0; d < dim; d += LANES) vf_store(records[r] + d, vf_set(0));
+        records[r][dim] = -INFINITY;
+        records[r][dim + 1] = 0;
     }
-    int64_t begin = segment * ATTENTION_SEGMENT, end = begin + ATTENTION_SEGMENT, keys = item->keys[item->rows - 1];
-    if (end > keys) end = keys;
+    int64_t begin = segment * ATTENTION_SEGMENT, end = begin + ATTENTION_SEGMENT;
+    if (end > item->most_keys) end = item->most_keys;
     for (int64_t key = begin; key < end; key += ATTENTION_STEP) add_step(args, item, key, scratch, records);
 }
 
 /* Adds a later segment's records to the earlier ones', for the rows that see any of it. */
-static void merge_segment(const attention_item *item, int64_t segment, int64_t head_dim, const float *later,
-                          float *whole) {
-    int64_t dim = attention_dim(head_dim), record = attention_record(head_dim);
-    for (int64_t r = 0; r < item->rows; r++, later += record, whole += record) {
+static void merge_segment(const attention_item *item, int64_t segment, int64_t head_dim, float *const *later,
+                          float *const *whole) {
+    int64_t dim = attention_dim(head_dim);
+    for (int64_t r = 0; r < item->heads * item->head_rows; r++) {
         if (item->keys[r] <= segment * ATTENTION_SEGMENT) continue;
-        float most = fmaxf(whole[dim], later[dim]), factors[LANES], later_factors[LANES];
-        vf factor = vf_exp(vf_set(whole[dim] - most)), later_factor = vf_exp(vf_set(later[dim] - most));
+        float *to = whole[r], most = fmaxf(to[dim], later[r][dim]), factors[LANES], later_factors[LANES];
+        vf factor = vf_exp(vf_set(to[dim] - most)), later_factor = vf_exp(vf_set(later[r][dim] - most));
         for (int64_t d = 0; d < dim; d += LANES) {
-            vf_store(whole + d, vf_fma(vf_load(later + d), later_factor, vf_load(whole + d) * factor));
+            vf_store(to + d, vf_fma(vf_load(later[r] + d), later_factor, vf_load(to + d) * factor));
         }
         vf_store(factors, factor);
         vf_store(later_factors, later_factor);
-        whole[dim + 1] = whole[dim + 1] * factors[0] + later[dim + 1] * later_factors[0];
-        whole[dim] = most;
+        to[dim + 1] = to[dim + 1] * factors[0] + later[r][dim + 1] * later_factors[0];
+        to[dim] = most;
     }
 }
 
-static void write_rows(const attention_item *item, int64_t head_dim, const float *records) {
-    int64_t dim = attention_dim(head_dim), record = attention_record(head_dim);
-    for (int64_t r = 0; r < item->rows; r++, records += record) {
-        vf inverse = vf_set(1 / records[dim + 1]);
+static void write_rows(const attention_item *item, int64_t head_dim, float *const *records) {
+    int64_t dim = attention_dim(head_dim);
+    for (int64_t r = 0; r < item->heads * item->head_rows; r++) {
+        vf inverse = vf_set(1 / records[r][dim + 1]);
         int64_t d = 0;
-        for (; d + LANES <= head_dim; d += LANES) vf_store(item->out[r] + d, vf_load(records + d) * inverse);
-        if (d < head_dim) vf_store_first(item->out[r] + d, head_dim - d, vf_load(records + d) * inverse);
+        for (; d + LANES <= head_dim; d += LANES) vf_store(item->out[r] + d, vf_load(records[r] + d) * inverse);
+        if (d < head_dim) vf_store_first(item->out[r] + d, head_dim - d, vf_load(records[r] + d) * inverse);
     }
 }
 
-static inline int64_t segments_of(const attention_item *item) {
-    return (item->keys[item->rows - 1] + ATTENTION_SEGMENT - 1) / ATTENTION_SEGMENT;
-}
-
-static attention_scratch worker_scratch(const cria_attention_args *args, int worker) {
+static attention_scratch worker_scratch(const cria_attention_args *args, int64_t worker) {
     const cria_kv_layer *layer = args->layer;
     size_t bytes = cria_attention_scratch_bytes(layer->block_tokens, args->heads, layer->kv_heads, layer->head_dim);
     float *memory = (float *)((char *)args->scratch + (size_t)worker * bytes);
@@ -181,45 +170,63 @@ static attention_scratch worker_scratch(const cria_attention_args *args, int wor
 }
 
 /* One worker computes all segments of an item. */
-static void attend_items(const cria_attention_args *args, cria_worker *worker, int64_t items) {
+static void attend_items(const attention_plan *plan, cria_worker *worker) {
+    const cria_attention_args *args = plan->args;
     attention_scratch scratch = worker_scratch(args, worker->index);
     attention_cursor cursor = {0};
     int64_t begin, end, dim = args->layer->head_dim;
-    while (cria_worker_take(worker, items, 1, &begin, &end)) {
-        attention_item item = find_item(args, &cursor, begin);
-        attend_segment(args, &item, 0, &scratch, scratch.whole);
+    float *whole[ATTENTION_ROWS], *part[ATTENTION_ROWS];
+    for (int64_t r = 0; r < ATTENTION_ROWS; r++) {
+        whole[r] = scratch.whole + r * attention_record(dim);
+        part[r] = scratch.segment + r * attention_record(dim);
+    }
+    while (cria_worker_take(worker, plan->items, 1, &begin, &end)) {
+        attention_item item = find_item(plan, &cursor, begin);
+        attend_segment(args, &item, 0, &scratch, whole);
         for (int64_t segment = 1; segment < segments_of(&item); segment++) {
-            attend_segment(args, &item, segment, &scratch, scratch.segment);
-            merge_segment(&item, segment, dim, scratch.segment, scratch.whole);
+            attend_segment(args, &item, segment, &scratch, part);
+            merge_segment(&item, segment, dim, part, whole);
         }
-        write_rows(&item, dim, scratch.whole);
+        write_rows(&item, dim, whole);
     }
 }
 
-/* The records of one segment of one item, in the scratch memory of some worker. */
-static float *slot_of(const cria_attention_args *args, int64_t slot) {
-    int64_t rows = attention_query_rows(args->heads, args->layer->kv_heads);
-    attention_scratch scratch = worker_scratch(args, (int)(slot / ATTENTION_SLOTS));
-    return scratch.slots + slot % ATTENTION_SLOTS * rows * attention_record(args->layer->head_dim);
+/* Where the records of one segment of an item lie: spread over the scratch memories of all workers. */
+static void find_slots(const attention_plan *plan, const attention_item *item, int64_t segment,
+                       float *records[ATTENTION_ROWS]) {
+    const cria_attention_args *args = plan->args;
+    int64_t record = attention_record(args->layer->head_dim);
+    for (int64_t head = 0; head < item->heads; head++) {
+        int64_t piece = item->sequence * args->layer->kv_heads + item->kv_head + head;
+        int64_t slot = piece * plan->segments + segment;
+        attention_scratch scratch = worker_scratch(args, slot / ATTENTION_SLOTS);
+        float *first = scratch.slots + slot % ATTENTION_SLOTS * plan->group * record;
+        for (int64_t r = 0; r < item->head_rows; r++) records[head * item->head_rows + r] = first + r * record;
+    }
 }
 
 /* Few items with long contexts: the segments are spread over the workers, and merged after a barrier. */
-static void attend_spread(const cria_attention_args *args, cria_worker *worker, int64_t items, int64_t segments) {
+static void attend_spread(const attention_plan *plan, cria_worker *worker) {
+    const cria_attention_args *args = plan->args;
     attention_scratch scratch = worker_scratch(args, worker->index);
     attention_cursor cursor = {0};
     int64_t begin, end;
-    while (cria_worker_take(worker, items * segments, 1, &begin, &end)) {
-        attention_item item = find_item(args, &cursor, begin / segments);
-        int64_t segment = begin % segments;
-        if (segment < segments_of(&item)) attend_segment(args, &item, segment, &scratch, slot_of(args, begin));
+    float *whole[ATTENTION_ROWS], *part[ATTENTION_ROWS];
+    while (cria_worker_take(worker, plan->items * plan->segments, 1, &begin, &end)) {
+        attention_item item = find_item(plan, &cursor, begin / plan->segments);
+        int64_t segment = begin % plan->segments;
+        if (segment >= segments_of(&item)) continue;
+        find_slots(plan, &item, segment, part);
+        attend_segment(args, &item, segment, &scratch, part);
     }
     cria_worker_next(worker);
     cursor = (attention_cursor){0};
-    while (cria_worker_take(worker, items, 1, &begin, &end)) {
-        attention_item item = find_item(args, &cursor, begin);
-        float *whole = slot_of(args, begin * segments);
+    while (cria_worker_take(worker, plan->items, 1, &begin, &end)) {
+        attention_item item = find_item(plan, &cursor, begin);
+        find_slots(plan, &item, 0, whole);
         for (int64_t segment = 1; segment < segments_of(&item); segment++) {
-            merge_segment(&item, segment, args->layer->head_dim, slot_of(args, begin * segments + segment), whole);
+            find_slots(plan, &item, segment, part);
+            merge_segment(&item, segment, args->layer->head_dim, part, whole);
         }
         write_rows(&item, args->layer->head_dim, whole);
     }
@@ -233,19 +240,13 @@ static void attend_rows(const cria_attention_args *args, cria_worker *worker) {
         cria_ref_attention(args, worker);
         return;
     }
-    int64_t items = 0, longest = 0;
-    bool decoding = true;
-    for (int64_t s = 0; s < args->sequences; s++) {
-        items += tiles_of(args, s) * layer->kv_heads;
-        longest = args->context[s] > longest ? args->context[s] : longest;
-        decoding &= args->query_begin[s + 1] - args->query_begin[s] <= 1;
-    }
-    int64_t segments = (longest + ATTENTION_SEGMENT - 1) / ATTENTION_SEGMENT;
-    bool spread = decoding && segments > 1 && items % worker->count != 0 && items < 4 * worker->count &&
-                  items * segments <= ATTENTION_SLOTS * worker->count;
+    attention_plan plan = make_plan(args, worker->count);
+    bool spread = plan.decoding && plan.group <= ATTENTION_ROWS && worker->count > 1 && plan.segments > 1 &&
+                  plan.items < 4 * worker->count &&
+                  args->sequences * layer->kv_heads * plan.segments <= ATTENTION_SLOTS * worker->count;
     if (spread) {
-        attend_spread(args, worker, items, segments);
+        attend_spread(&plan, worker);
     } else {
-        attend_items(args, worker, items);
+        attend_items(&plan, worker);
     }
 }
