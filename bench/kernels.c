@@ -140,7 +140,7 @@ static void decode(cria_pool *pool, const cria_kernels *kernels, char *weights, 
 }
 
 static void prefill(cria_pool *pool, const cria_kernels *kernels, char *weights, int64_t rows, int64_t cols) {
-    static cria_pool_job *const peaks[CRIA_PANEL_COUNT] = {peak_f32, peak_bf16, peak_i8, peak_i8, peak_i8};
+    static cria_pool_job *const peaks[CRIA_PANEL_COUNT] = {peak_f32, peak_bf16, peak_i8, peak_i8, peak_i8, peak_i8};
     static const int64_t batches[] = {8, 24, 64, 256};
     printf("prefill, %ldx%ld, G operations/s (share of the multiply instruction's)\n", (long)rows, (long)cols);
     for (int type = 0; type < CRIA_PANEL_COUNT; type++) {

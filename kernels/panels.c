@@ -13,7 +13,7 @@ enum {
     GROUP_Q4 = HEAD_Q4 + ROWS * 32 / 2 /* two weights to a byte */
 };
 
-static const char *const NAMES[CRIA_PANEL_COUNT] = {"f32", "bf16", "int8", "q8", "q4"};
+static const char *const NAMES[CRIA_PANEL_COUNT] = {"f32", "bf16", "int8", "q8", "q4", "q8 fine"};
 
 const char *cria_panel_type_name(cria_panel_type type) {
     return (unsigned)type < CRIA_PANEL_COUNT ? NAMES[type] : "unknown";
@@ -30,6 +30,7 @@ size_t cria_panel_bytes(cria_panel_type type, int64_t cols) {
     case CRIA_PANEL_I8:
         return SCALES_I8 + cria_round_up(k, 4) * ROWS;
     case CRIA_PANEL_Q8:
+    case CRIA_PANEL_Q8_FINE:
         return cria_round_up(groups * GROUP_Q8, 64);
     case CRIA_PANEL_Q4:
         return groups * GROUP_Q4;
@@ -60,8 +61,11 @@ size_t cria_prepared_row_bytes(cria_panel_type type, int64_t cols) {
         bytes = cria_round_up(k, 64) + 8;
         break;
     case CRIA_PANEL_Q8:
-    case CRIA_PANEL_Q4:
         bytes = groups * (CRIA_GROUP + 8);
+        break;
+    case CRIA_PANEL_Q4:
+    case CRIA_PANEL_Q8_FINE:
+        bytes = groups * (2 * CRIA_GROUP + 8);
         break;
     case CRIA_PANEL_COUNT:
         break;
@@ -217,7 +221,7 @@ void cria_pack_panel(cria_panel_type panel_type, int64_t cols, cria_type type, c
         return;
     }
     if (cols % CRIA_GROUP == 0) {
-        if (panel_type == CRIA_PANEL_Q8 && type == CRIA_Q8_0) {
+        if ((panel_type == CRIA_PANEL_Q8 || panel_type == CRIA_PANEL_Q8_FINE) && type == CRIA_Q8_0) {
             repack_q8_0(cols, source, out);
             return;
         }
@@ -244,6 +248,7 @@ void cria_pack_panel(cria_panel_type panel_type, int64_t cols, cria_type type, c
         pack_i8(cols, stride, scratch, out);
         return;
     case CRIA_PANEL_Q8:
+    case CRIA_PANEL_Q8_FINE:
         pack_q8(cols, stride, scratch, out);
         return;
     case CRIA_PANEL_Q4:
@@ -298,6 +303,7 @@ void cria_panels_row_part(const cria_panels *panels, int64_t row, int64_t first,
         }
         return;
     case CRIA_PANEL_Q8:
+    case CRIA_PANEL_Q8_FINE:
         row_q8(panel, r, first, count, out);
         return;
     case CRIA_PANEL_Q4:

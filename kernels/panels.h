@@ -30,6 +30,7 @@ typedef enum {
     CRIA_PANEL_I8,
     CRIA_PANEL_Q8,
     CRIA_PANEL_Q4,
+    CRIA_PANEL_Q8_FINE, /* the panels of Q8, for activations in two terms: where 8 bits of them would be too coarse */
     CRIA_PANEL_COUNT
 } cria_panel_type;
 
@@ -39,7 +40,7 @@ typedef struct {
     const void *data; /* 64-byte aligned */
 } cria_panels;
 
-const char *cria_panel_type_name(cria_panel_type type); /* "f32", "bf16", "int8", "q8", "q4" */
+const char *cria_panel_type_name(cria_panel_type type); /* "f32", "bf16", "int8", "q8", "q4", "q8 fine" */
 /* Bytes of one panel, and of all panels of a matrix; 0 on overflow. */
 size_t cria_panel_bytes(cria_panel_type type, int64_t cols);
 size_t cria_panels_bytes(cria_panel_type type, int64_t rows, int64_t cols);
@@ -60,8 +61,10 @@ void cria_panels_row_part(const cria_panels *panels, int64_t row, int64_t first,
  *   F32: cols f32.  BF16: cols bf16 (nearest even).
  *   I8:  round_up(cols, 64) s8; then f32 scale, i32 -128 * sum of the s8.       scale = max|x|/127 of the token
  *   Q8:  groups*32 s8; then groups f32 scales; then groups i32 -128 * sum.      scale = max|x|/127 of the group
- *   Q4:  groups*32 s8; then groups f32 scales; then groups f32 scale * sum.     scale = max|x|/127 of the group
- * The sums take off the +128 of the weights, or bring in their minimum. Everything after the columns is zero; a row is
+ *   Q4:  groups of [32] high, [32] low s8; then groups f32 scales; then groups f32 scale * sum.
+ *   Q8_FINE: as Q4, but at last groups i32 -128 * sum.                          scale = max|x|/2032 of the group
+ * The value is scale * s8, or scale * (16 * high + low) with low in -8..7: 8 bits of activations would lose more than 4
+ * bits of weights do (docs/benchmarks.md, "Quality"). The sums take off the +128 of the weights, or bring in their minimum. Everything after the columns is zero; a row is
  * an odd number of cache lines long. A token (group) that holds infinity or NaN gets the scale NaN. */
 size_t cria_prepared_row_bytes(cria_panel_type type, int64_t cols);
 

@@ -51,6 +51,11 @@ static bool is_position_table(const cria_tensor *param) {
     return param->dims == 2 && param->dim[0].name == CRIA_DIM_POSITION;
 }
 
+/* Or the embedding, which may be the same matrix. */
+static bool is_head(const cria_tensor *param) {
+    return param->dims == 2 && param->dim[0].name == CRIA_DIM_VOCAB;
+}
+
 static int64_t view_extent(const cria_weight_view *view, int first) {
     int64_t extent = 1;
     for (int i = first; i < view->dims; i++) extent *= view->shape[i];
@@ -181,7 +186,10 @@ cria_status cria_choose_panels(const cria_checkpoint *checkpoint, const cria_gra
         if (forced != CRIA_PANEL_COUNT) continue;
         cria_param_view view;
         CRIA_TRY(find((void *)checkpoint, tensor, &view, err));
-        if (!type_to_panel(view.type, &panel[t]))
+        bool known = type_to_panel(view.type, &panel[t]);
+        /* The head's sums are the logits: there 8 bits of activations show most. */
+        if (panel[t] == CRIA_PANEL_Q8 && is_head(tensor)) panel[t] = CRIA_PANEL_Q8_FINE;
+        if (!known)
             return cria_fail(err, CRIA_ERR_UNSUPPORTED, "%s: type %s", tensor->name, cria_type_name(view.type));
     }
     return CRIA_OK;

@@ -2,8 +2,8 @@
 """Measures what quantisation costs in quality: mean KL divergence per token against transformers' f32 logits.
 
 For each text: token ids in windows, transformers' logits of the GGUF file in f32, then the logits of cria_logits with
-several numeric types and, if --llama-python is given, of llama.cpp, all on the same ids. Needs torch, transformers and
-gguf; prints a Markdown table. Exits with 1 if Cria's f32 logits are not those of transformers, or if the packed path
+several numeric types and instruction sets and of llama.cpp, all on the same ids. Needs torch, transformers and gguf;
+prints a Markdown table. Exits with 1 if Cria's f32 logits are not those of transformers, or if the packed path
 diverges more than llama.cpp.
 """
 
@@ -16,13 +16,18 @@ import sys
 import numpy
 
 HERE = pathlib.Path(__file__).resolve().parent
-DEFAULT_MODEL = pathlib.Path.home() / ".cache/cria/SmolLM2-135M-Instruct.Q4_1.gguf"
-PACKED = "as packed (auto)"
+CACHE = pathlib.Path.home() / ".cache/cria"
+DEFAULT_MODEL = CACHE / "SmolLM2-135M-Instruct.Q4_1.gguf"
+DEFAULT_LLAMA = CACHE / "bench/env/llama.cpp/bin/python"  # where `./run bench` puts it
+PACKED = "as packed"
 CONFIGURATIONS = {
     "f32": ["--dtype", "f32"],
     "f32, bf16 KV": ["--dtype", "f32", "--kv-cache-dtype", "bf16"],
     PACKED: [],
     "as packed, f32 KV": ["--kv-cache-dtype", "f32"],
+    **{f"as packed, {isa}": ["--isa", isa] for isa in ("avx2", "avx512", "avx512vnni", "amx")},
+    "bf16": ["--dtype", "bf16"],
+    "int8": ["--dtype", "int8"],
 }
 RIVAL = "llama.cpp"
 LOGITS_TOLERANCE = 5e-3
@@ -103,8 +108,12 @@ def measure(args, name, text):
                              "OUT", "--window", str(args.window), "--threads", str(args.threads), *options]))
     for label, command in runs:
         out = folder / "logits.f32"
-        subprocess.run([str(out) if word == "OUT" else word for word in command], check=True,
-                       stdout=subprocess.DEVNULL, stderr=None if args.verbose or "llama" not in label else subprocess.DEVNULL)
+        done = subprocess.run([str(out) if word == "OUT" else word for word in command], stdout=subprocess.DEVNULL,
+                              stderr=None if args.verbose else subprocess.DEVNULL)
+        if done.returncode and "--isa" in command:
+            continue  # this CPU lacks it
+        if done.returncode:
+            raise SystemExit(f"{label}: exit status {done.returncode}; --verbose shows why")
         rows[label] = row = compare(reference, load(out), ids, args.window)
         out.unlink()
         print(f"| {label} | {row['kl']:.3g} | {row['error']:.1g} | {row['p99']:.3g} | {100 * row['same']:.1f}% | "
@@ -145,7 +154,8 @@ def main():
     parser.add_argument("texts", nargs="*", type=pathlib.Path, default=[HERE / "english.txt"])
     parser.add_argument("--model", type=pathlib.Path, default=DEFAULT_MODEL, help="a .gguf file")
     parser.add_argument("--cria", type=pathlib.Path, default=HERE.parents[1] / "build/cria_logits")
-    parser.add_argument("--llama-python", type=pathlib.Path, help="python of an environment with a llama.cpp package")
+    parser.add_argument("--llama-python", type=pathlib.Path, default=DEFAULT_LLAMA if DEFAULT_LLAMA.exists() else None,
+                        help="python of an environment with a llama.cpp package (the one of ./run bench)")
     parser.add_argument("--tokens", type=int, default=4096, help="at most this many of each text")
     parser.add_argument("--window", type=int, default=512)
     parser.add_argument("--threads", type=int, default=2)

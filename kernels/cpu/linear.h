@@ -49,7 +49,8 @@ void cria_linear_avx2(const cria_linear_args *args, cria_worker *worker);
 void cria_linear_avx512(const cria_linear_args *args, cria_worker *worker);
 void cria_linear_avx512vnni(const cria_linear_args *args, cria_worker *worker);
 cria_finish_panel cria_finish_avx512;
-cria_dot_panels cria_dot_i8_avx512vnni, cria_close_i8_avx512vnni, cria_dot_q8_avx512vnni, cria_dot_q4_avx512vnni;
+cria_dot_panels cria_dot_i8_avx512vnni, cria_close_i8_avx512vnni, cria_dot_q8_avx512vnni, cria_dot_q8_fine_avx512vnni,
+    cria_dot_q4_avx512vnni;
 
 /* Instantiates CASE(1) .. CASE(n): a tile's number of tokens must be a constant for its accumulators to be registers.
  */

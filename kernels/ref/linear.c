@@ -19,8 +19,15 @@ static void read_prepared(cria_panel_type type, int64_t cols, const uint8_t *row
     case CRIA_PANEL_I8:
         memcpy(&scale, row + (cols + 63) / 64 * 64, sizeof scale);
         break;
-    case CRIA_PANEL_Q8:
     case CRIA_PANEL_Q4:
+    case CRIA_PANEL_Q8_FINE: {
+        int64_t groups = (cols + CRIA_GROUP - 1) / CRIA_GROUP, group = first / CRIA_GROUP;
+        const int8_t *high = (const int8_t *)row + group * 2 * CRIA_GROUP;
+        memcpy(&scale, row + groups * 2 * CRIA_GROUP + group * 4, sizeof scale);
+        for (int64_t i = 0; i < count; i++) out[i] = (double)scale * (16 * high[i] + high[i + CRIA_GROUP]);
+        return;
+    }
+    case CRIA_PANEL_Q8:
         memcpy(&scale, row + (cols + CRIA_GROUP - 1) / CRIA_GROUP * CRIA_GROUP + first / CRIA_GROUP * 4, sizeof scale);
         break;
     case CRIA_PANEL_COUNT:

@@ -22,13 +22,23 @@ static void prepare_i8(const float *in, int64_t cols, uint8_t *out) {
     memcpy(tail + 4, &sum, sizeof sum);
 }
 
+static float quantise_fine(const float *in, int64_t count, int8_t *out, int32_t *sum) {
+    float inverse, scale = cria_quantise_steps(cria_quantise_largest(in, count), CRIA_FINE_STEPS, &inverse);
+    *sum = 0;
+    for (int64_t k = 0; k < count; k++) *sum += cria_quantise_fine(in[k], inverse, out + k, out + k + CRIA_GROUP);
+    return scale;
+}
+
 static void prepare_groups(cria_panel_type type, const float *in, int64_t cols, uint8_t *out) {
     int64_t groups = (cols + CRIA_GROUP - 1) / CRIA_GROUP;
-    uint8_t *scales = out + groups * CRIA_GROUP, *offsets = scales + groups * 4;
+    bool fine = type != CRIA_PANEL_Q8;
+    int64_t bytes = fine ? 2 * CRIA_GROUP : CRIA_GROUP;
+    uint8_t *scales = out + groups * bytes, *offsets = scales + groups * 4;
     for (int64_t g = 0; g < groups; g++) {
         int64_t first = g * CRIA_GROUP, count = cols - first < CRIA_GROUP ? cols - first : CRIA_GROUP;
         int32_t sum;
-        float scale = quantise_run(in + first, count, (int8_t *)out + first, &sum);
+        int8_t *to = (int8_t *)out + g * bytes;
+        float scale = fine ? quantise_fine(in + first, count, to, &sum) : quantise_run(in + first, count, to, &sum);
         float scaled_sum = scale * (float)sum;
         int32_t offset = sum * -128;
         memcpy(scales + g * 4, &scale, sizeof scale);
@@ -55,6 +65,7 @@ static void prepare_row(cria_panel_type type, const float *in, int64_t cols, voi
         return;
     case CRIA_PANEL_Q8:
     case CRIA_PANEL_Q4:
+    case CRIA_PANEL_Q8_FINE:
         prepare_groups(type, in, cols, out);
         return;
     case CRIA_PANEL_COUNT:

@@ -12,7 +12,8 @@ static double allowed_error(cria_panel_type type, double x, double most, double 
         return fabs(x) * 0x1p-8;
     case CRIA_PANEL_I8:
         return most / 127 * 0.5001 + most * 1e-6;
-    case CRIA_PANEL_Q8: /* d is rounded to f16, so that the last step may be cut */
+    case CRIA_PANEL_Q8:
+    case CRIA_PANEL_Q8_FINE: /* d is rounded to f16, so that the last step may be cut */
         return most / 127 * 0.5001 + most * 0x1p-11;
     default: /* Q4: m too */
         return range / 15 * 0.5001 + range * 0x1p-10 + most * 0x1p-10;
@@ -77,10 +78,13 @@ static void gguf_blocks_are_held_without_rounding(void **state) {
         cria_panel_type panel;
         size_t bytes, halves;
     } cases[] = {
-        {CRIA_Q8_0, CRIA_PANEL_Q8, 34, 1}, {CRIA_Q4_0, CRIA_PANEL_Q4, 18, 1}, {CRIA_Q4_1, CRIA_PANEL_Q4, 20, 2}};
+        {CRIA_Q8_0, CRIA_PANEL_Q8, 34, 1},
+        {CRIA_Q8_0, CRIA_PANEL_Q8_FINE, 34, 1},
+        {CRIA_Q4_0, CRIA_PANEL_Q4, 18, 1},
+        {CRIA_Q4_1, CRIA_PANEL_Q4, 20, 2}};
     enum { COLS = 96, ROWS = 5 };
     uint64_t seed = 3;
-    for (size_t c = 0; c < 3; c++) {
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         uint8_t blocks[ROWS * 3 * 34];
         random_blocks(&seed, cases[c].bytes, cases[c].halves, ROWS * 3, blocks);
         const void *source[CRIA_PANEL_ROWS] = {NULL};

@@ -65,20 +65,25 @@ static void a_quantised_row_is_within_half_a_step_and_its_sums_are_exact(void **
     float in[COLS];
     random_fill(&seed, 5, COLS, in);
     cria_pool *pool = make_pool(1);
-    static const cria_panel_type types[] = {CRIA_PANEL_I8, CRIA_PANEL_Q8, CRIA_PANEL_Q4};
-    for (int i = 0; i < 3; i++) {
+    static const cria_panel_type types[] = {CRIA_PANEL_I8, CRIA_PANEL_Q8, CRIA_PANEL_Q4, CRIA_PANEL_Q8_FINE};
+    for (int i = 0; i < 4; i++) {
+        bool fine = types[i] == CRIA_PANEL_Q4 || types[i] == CRIA_PANEL_Q8_FINE;
         int8_t *out = (int8_t *)prepare(CRIA_ISA_REF, pool, types[i], in, 1, COLS, COLS);
         int run = types[i] == CRIA_PANEL_I8 ? 128 : 32, runs = types[i] == CRIA_PANEL_I8 ? 1 : GROUPS;
+        int bytes = runs * run * (fine ? 2 : 1);
         for (int g = 0; g < runs; g++) {
             float scale, scaled_sum;
             int32_t offset, sum = 0;
-            memcpy(&scale, out + runs * run + 4 * g, 4);
-            memcpy(&offset, out + runs * run + 4 * (runs + g), 4);
+            memcpy(&scale, out + bytes + 4 * g, 4);
+            memcpy(&offset, out + bytes + 4 * (runs + g), 4);
             memcpy(&scaled_sum, &offset, 4);
             for (int k = g * run; k < (g + 1) * run; k++) {
                 double x = k < COLS ? (double)in[k] : 0;
-                assert_true(fabs((double)scale * out[k] - x) <= (double)scale * 0.50001);
-                sum += out[k];
+                const int8_t *term = fine ? out + 2 * g * run + k % run : out + k;
+                int value = fine ? 16 * term[0] + term[run] : term[0];
+                assert_true(fabs((double)scale * value - x) <= (double)scale * 0.50001);
+                if (fine) assert_true(term[run] >= -8 && term[run] <= 7); /* or AVX2's 16 bits would overflow */
+                sum += value;
             }
             if (types[i] == CRIA_PANEL_Q4) assert_true(scaled_sum == scale * (float)sum);
             if (types[i] != CRIA_PANEL_Q4) assert_int_equal(offset, -128 * sum);

@@ -14,7 +14,7 @@ enum {
     TILE_STEPS = 16, /* of 64 bytes of weights */
     FEW_TOKENS = 4,  /* up to here VNNI is as fast */
     CHUNK_STEPS = 192,
-    CHUNK_GROUPS = 32,
+    CHUNK_GROUPS = 16,
     HEAD_I8 = 64,
     HEAD_Q8 = 32,
     HEAD_Q4 = 64,
@@ -157,9 +157,13 @@ static void dot_i8(const cria_dot *dot) {
         dot_tiles(dot, HEAD_I8, true);
 }
 
-/* A chunk of a panel's groups: the weights as tiles of half the depth, and what scales them. */
+/* The forms of groups. Activations of two terms lie in a row as 32 high and 32 low bytes: of 4 bits the weights times 16
+ * and the weights are one tile of the whole depth, of 8 bits the terms are multiplied one after the other. */
+enum { Q8, Q8_FINE, Q4 };
+
+/* A chunk of a panel's groups: the weights as tiles, and what scales them. */
 typedef struct {
-    _Alignas(64) uint8_t weights[CHUNK_GROUPS][GROUP_STEPS * 64];
+    _Alignas(64) uint8_t weights[CHUNK_GROUPS * 2 * GROUP_STEPS * 64];
     _Alignas(64) float d[CHUNK_GROUPS][CRIA_PANEL_ROWS], m[CHUNK_GROUPS][CRIA_PANEL_ROWS];
 } unpacked;
 
@@ -168,26 +172,31 @@ static void unpack_halves(const uint8_t *at, float *out) {
 }
 
 static void unpack_q4(const uint8_t *panel, int64_t groups, bool prefetch, unpacked *out) {
-    const __m512i nibble = _mm512_set1_epi8(15);
-    for (int64_t g = 0; g < groups; g++, panel += GROUP_Q4) {
+    const __m512i low = _mm512_set1_epi8(15), high = _mm512_set1_epi8((char)0xf0);
+    uint8_t *to = out->weights;
+    for (int64_t g = 0; g < groups; g++, panel += GROUP_Q4, to += 2 * GROUP_STEPS * 64) {
         if (prefetch) CRIA_PREFETCH(panel);
         unpack_halves(panel, out->d[g]);
         unpack_halves(panel + 32, out->m[g]);
         for (int j = 0; j < GROUP_STEPS / 2; j++) {
             if (prefetch) CRIA_PREFETCH(panel + HEAD_Q4 + 64 * j);
-            __m512i both = _mm512_load_si512(panel + HEAD_Q4 + 64 * j), high = _mm512_srli_epi16(both, 4);
-            _mm512_store_si512(out->weights[g] + 64 * j, _mm512_and_si512(both, nibble));
-            _mm512_store_si512(out->weights[g] + 64 * (j + GROUP_STEPS / 2), _mm512_and_si512(high, nibble));
+            __m512i both = _mm512_load_si512(panel + HEAD_Q4 + 64 * j);
+            __m512i up = _mm512_slli_epi16(both, 4), down = _mm512_srli_epi16(both, 4);
+            _mm512_store_si512(to + 64 * j, _mm512_and_si512(up, high));
+            _mm512_store_si512(to + 64 * (j + GROUP_STEPS / 2), _mm512_and_si512(both, high));
+            _mm512_store_si512(to + 64 * (j + GROUP_STEPS), _mm512_and_si512(both, low));
+            _mm512_store_si512(to + 64 * (j + 3 * GROUP_STEPS / 2), _mm512_and_si512(down, low));
         }
     }
 }
 
 static void unpack_q8(const uint8_t *panel, int64_t groups, bool prefetch, unpacked *out) {
-    for (int64_t g = 0; g < groups; g++, panel += GROUP_Q8) {
+    uint8_t *to = out->weights;
+    for (int64_t g = 0; g < groups; g++, panel += GROUP_Q8, to += GROUP_STEPS * 64) {
         unpack_halves(panel, out->d[g]);
         for (int j = 0; j < GROUP_STEPS; j++) {
             if (prefetch) CRIA_PREFETCH(panel + HEAD_Q8 + 64 * j);
-            _mm512_store_si512(out->weights[g] + 64 * j, _mm512_loadu_si512(panel + HEAD_Q8 + 64 * j));
+            _mm512_store_si512(to + 64 * j, _mm512_loadu_si512(panel + HEAD_Q8 + 64 * j));
         }
     }
 }
@@ -196,11 +205,15 @@ CRIA_INLINE __m512 broadcast_f32(const uint8_t *at) {
     return _mm512_set1_ps(*(const float *)(const void *)at);
 }
 
+enum { AHEAD = 4, PRODUCTS = TILE_TOKENS * CRIA_PANEL_ROWS };
+
 /* As in avx512vnni: bit for bit. */
-CRIA_INLINE __m512 add_group(bool minima, __m512 d, __m512 m, const int32_t *products, const uint8_t *scale,
+CRIA_INLINE __m512 add_group(const int form, __m512 d, __m512 m, const int32_t *products, const uint8_t *scale,
                              int64_t groups, __m512 sum) {
     __m512i dot = _mm512_load_si512(products);
-    if (minima)
+    if (form == Q8_FINE)
+        dot = _mm512_add_epi32(_mm512_slli_epi32(dot, 4), _mm512_load_si512(products + PRODUCTS));
+    if (form == Q4)
         sum = _mm512_fmadd_ps(m, broadcast_f32(scale + groups * 4), sum);
     else
         dot = _mm512_add_epi32(dot, _mm512_set1_epi32(*(const int *)(const void *)(scale + groups * 4)));
@@ -224,55 +237,68 @@ CRIA_INLINE void multiply_group(bool odd, const uint8_t *x, size_t row_bytes, co
         GROUP_TILE(0, 4, 6);
 }
 
-enum { AHEAD = 4, PRODUCTS = TILE_TOKENS * CRIA_PANEL_ROWS };
+/* Some tokens of a chunk's groups. */
+typedef struct {
+    const unpacked *w;
+    const uint8_t *x, *scale; /* of the chunk's first group */
+    size_t row_bytes;
+    int64_t groups, count; /* of a row, of the chunk */
+} group_run;
+
+CRIA_INLINE void multiply_terms(const group_run *r, const int form, int64_t g, int32_t products[][2 * PRODUCTS]) {
+    const int64_t depth = form == Q4 ? 2 * GROUP_STEPS * 64 : GROUP_STEPS * 64, bytes = form == Q8 ? 32 : 64;
+    const uint8_t *x = r->x + g * bytes, *weights = r->w->weights + g * depth;
+    int32_t *out = products[g % (2 * AHEAD)];
+    multiply_group(g & 1, x, r->row_bytes, weights, out);
+    if (form == Q8_FINE) multiply_group(!(g & 1), x + CRIA_GROUP, r->row_bytes, weights, out + PRODUCTS);
+}
 
 /* A chunk's groups against one tile of tokens. The multiplications run ahead of the scaling, so that neither waits. */
-CRIA_INLINE void run_groups(const unpacked *w, bool minima, const uint8_t *x, const uint8_t *scale, size_t row_bytes,
-                            int64_t groups, int64_t count, float *sums, const int tokens, int64_t some) {
-    _Alignas(64) int32_t products[2 * AHEAD][PRODUCTS];
+CRIA_INLINE void run_groups(const group_run *r, const int form, float *sums, const int tokens, int64_t some) {
+    _Alignas(64) int32_t products[2 * AHEAD][2 * PRODUCTS];
     __m512 sum[TILE_TOKENS];
     CRIA_UNROLL for (int t = 0; t < tokens; t++) sum[t] = _mm512_load_ps(sums + t * CRIA_PANEL_ROWS);
-    for (int64_t g = 0; g < count && g < AHEAD; g++)
-        multiply_group(g & 1, x + g * CRIA_GROUP, row_bytes, w->weights[g], products[g]);
-    for (int64_t g = 0; g < count; g++) {
-        int64_t next = g + AHEAD;
-        if (next < count)
-            multiply_group(next & 1, x + next * CRIA_GROUP, row_bytes, w->weights[next], products[next % (2 * AHEAD)]);
-        __m512 d = _mm512_load_ps(w->d[g]), m = minima ? _mm512_load_ps(w->m[g]) : d;
+    for (int64_t g = 0; g < r->count && g < AHEAD; g++) multiply_terms(r, form, g, products);
+    for (int64_t g = 0; g < r->count; g++) {
+        if (g + AHEAD < r->count) multiply_terms(r, form, g + AHEAD, products);
+        __m512 d = _mm512_load_ps(r->w->d[g]), m = form == Q4 ? _mm512_load_ps(r->w->m[g]) : d;
         const int32_t *found = products[g % (2 * AHEAD)];
-        const uint8_t *own = scale + g * 4;
+        const uint8_t *own = r->scale + g * 4;
         CRIA_UNROLL for (int t = 0; t < tokens; t++) sum[t] =
-            add_group(minima, d, m, found + t * CRIA_PANEL_ROWS, own + (size_t)t * row_bytes, groups, sum[t]);
+            add_group(form, d, m, found + t * CRIA_PANEL_ROWS, own + (size_t)t * r->row_bytes, r->groups, sum[t]);
         for (int64_t t = 0; t < some; t++) {
             float *at = sums + t * CRIA_PANEL_ROWS;
             __m512 value = _mm512_load_ps(at);
-            value = add_group(minima, d, m, found + t * CRIA_PANEL_ROWS, own + (size_t)t * row_bytes, groups, value);
+            value = add_group(form, d, m, found + t * CRIA_PANEL_ROWS, own + (size_t)t * r->row_bytes, r->groups, value);
             _mm512_store_ps(at, value);
         }
     }
     CRIA_UNROLL for (int t = 0; t < tokens; t++) _mm512_store_ps(sums + t * CRIA_PANEL_ROWS, sum[t]);
 }
 
-CRIA_INLINE void dot_groups(const cria_dot *dot, bool minima) {
-    int64_t groups = (dot->cols + CRIA_GROUP - 1) / CRIA_GROUP, tokens = dot->tokens, full = tokens / TILE_TOKENS;
+CRIA_INLINE void dot_groups(const cria_dot *dot, const int form) {
+    int64_t tokens = dot->tokens, full = tokens / TILE_TOKENS, bytes = form == Q8 ? CRIA_GROUP : 2 * CRIA_GROUP;
+    int value_bytes = form == Q4 ? 2 * CRIA_GROUP : CRIA_GROUP;
     unpacked w;
     for (int p = 0; p < dot->panels; p++) {
+        group_run r = {.w = &w, .row_bytes = dot->row_bytes, .count = dot->steps};
+        r.groups = (dot->cols + CRIA_GROUP - 1) / CRIA_GROUP;
+        r.x = dot->rows + dot->first * bytes;
+        r.scale = dot->rows + r.groups * bytes + dot->first * 4;
         if (dot->fresh) memset(dot->sums[p], 0, (size_t)tokens * CRIA_PANEL_ROWS * sizeof(float));
-        if (minima)
+        if (form == Q4)
             unpack_q4(dot->panel[p] + dot->first * GROUP_Q4, dot->steps, dot->prefetch, &w);
         else
             unpack_q8(dot->panel[p] + dot->first * GROUP_Q8, dot->steps, dot->prefetch, &w);
-        const uint8_t *x = dot->rows + dot->first * CRIA_GROUP;
-        const uint8_t *scale = dot->rows + groups * CRIA_GROUP + dot->first * 4;
         size_t tile_bytes = TILE_TOKENS * dot->row_bytes;
         float *sums = dot->sums[p];
-        if (full) configure(TILE_TOKENS, TILE_TOKENS, CRIA_GROUP);
-        for (int64_t i = 0; i < full; i++, x += tile_bytes, scale += tile_bytes, sums += PRODUCTS)
-            run_groups(&w, minima, x, scale, dot->row_bytes, groups, dot->steps, sums, TILE_TOKENS, 0);
+        if (full) configure(TILE_TOKENS, TILE_TOKENS, value_bytes);
+        for (int64_t i = 0; i < full; i++, r.x += tile_bytes, r.scale += tile_bytes, sums += PRODUCTS)
+            run_groups(&r, form, sums, TILE_TOKENS, 0);
         int64_t rest = tokens % TILE_TOKENS;
         if (rest == 0) continue;
-        configure(rest, rest, CRIA_GROUP);
-        run_groups(&w, minima, x, scale, dot->row_bytes, groups, dot->steps, sums, 0, rest);
+        configure(rest, rest, value_bytes);
+        run_groups(&r, form, sums, 0, rest);
     }
 }
 
@@ -280,14 +306,21 @@ static void dot_q8(const cria_dot *dot) {
     if (dot->tokens <= FEW_TOKENS)
         cria_dot_q8_avx512vnni(dot);
     else
-        dot_groups(dot, false);
+        dot_groups(dot, Q8);
+}
+
+static void dot_q8_fine(const cria_dot *dot) {
+    if (dot->tokens <= FEW_TOKENS)
+        cria_dot_q8_fine_avx512vnni(dot);
+    else
+        dot_groups(dot, Q8_FINE);
 }
 
 static void dot_q4(const cria_dot *dot) {
     if (dot->tokens <= FEW_TOKENS)
         cria_dot_q4_avx512vnni(dot);
     else
-        dot_groups(dot, true);
+        dot_groups(dot, Q4);
 }
 
 static void linear(const cria_linear_args *args, cria_worker *worker) {
@@ -298,6 +331,8 @@ static void linear(const cria_linear_args *args, cria_worker *worker) {
                            CRIA_MOST_TOKENS, 2 * TILE_TOKENS},
         [CRIA_PANEL_Q8] = {dot_q8, NULL, cria_finish_avx512, CRIA_GROUP, CHUNK_GROUPS, 1, CRIA_MOST_TOKENS,
                            TILE_TOKENS},
+        [CRIA_PANEL_Q8_FINE] = {dot_q8_fine, NULL, cria_finish_avx512, CRIA_GROUP, CHUNK_GROUPS, 1, CRIA_MOST_TOKENS,
+                                TILE_TOKENS},
         [CRIA_PANEL_Q4] = {dot_q4, NULL, cria_finish_avx512, CRIA_GROUP, CHUNK_GROUPS, 1, CRIA_MOST_TOKENS,
                            TILE_TOKENS},
     };

@@ -126,6 +126,7 @@ void cria_linear_avx2(const cria_linear_args *args, cria_worker *worker) {
         [CRIA_PANEL_BF16] = {dot_bf16, NULL, finish, 2, 192, WIDE / 2, 96, TILE_TOKENS},
         [CRIA_PANEL_I8] = {cria_dot_i8_avx2, cria_close_i8_avx2, finish, 4, 192, 1, 96, 4},
         [CRIA_PANEL_Q8] = {cria_dot_q8_avx2, NULL, finish, CRIA_GROUP, ALL, 1, 64, 4},
+        [CRIA_PANEL_Q8_FINE] = {cria_dot_q8_fine_avx2, NULL, finish, CRIA_GROUP, ALL, 1, 64, 4},
         [CRIA_PANEL_Q4] = {cria_dot_q4_avx2, NULL, finish, CRIA_GROUP, ALL, 1, 64, 4},
     };
     cria_linear_run(args, worker, &kernels[args->weight->type]);

@@ -25,6 +25,13 @@ INLINE float largest_of(__m256i most) {
     return _mm_cvtss_f32(_mm_castsi128_ps(one));
 }
 
+INLINE void store_bytes(const __m256i value[4], uint8_t *out) {
+    __m256i low = _mm256_packs_epi32(value[0], value[1]), high = _mm256_packs_epi32(value[2], value[3]);
+    __m256i bytes = _mm256_packs_epi16(low, high); /* in the order of 128-bit lanes: 0 2 4 6, 1 3 5 7 */
+    bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    _mm256_storeu_si256((__m256i *)(void *)out, bytes);
+}
+
 /* Thirty-two values to s8; their eight partial sums join `sums`. */
 INLINE __m256i quantise(const float *x, __m256 inverse, __m256i sums, uint8_t *out) {
     __m256i q[4];
@@ -32,10 +39,21 @@ INLINE __m256i quantise(const float *x, __m256 inverse, __m256i sums, uint8_t *o
         q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8 * i), inverse));
         sums = _mm256_add_epi32(sums, q[i]);
     }
-    __m256i low = _mm256_packs_epi32(q[0], q[1]), high = _mm256_packs_epi32(q[2], q[3]);
-    __m256i bytes = _mm256_packs_epi16(low, high); /* in the order of 128-bit lanes: 0 2 4 6, 1 3 5 7 */
-    bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-    _mm256_storeu_si256((__m256i *)(void *)out, bytes);
+    store_bytes(q, out);
+    return sums;
+}
+
+/* Thirty-two values to two terms, as cria_quantise_fine; returns the sum of the values. */
+INLINE __m256i quantise_fine(const float *x, __m256 inverse, uint8_t *out) {
+    __m256i value[4], high[4], low[4], sums = _mm256_setzero_si256();
+    for (int i = 0; i < 4; i++) {
+        value[i] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8 * i), inverse));
+        sums = _mm256_add_epi32(sums, value[i]);
+        high[i] = _mm256_srai_epi32(_mm256_add_epi32(value[i], _mm256_set1_epi32(8)), 4);
+        low[i] = _mm256_sub_epi32(value[i], _mm256_slli_epi32(high[i], 4));
+    }
+    store_bytes(high, out);
+    store_bytes(low, out + CRIA_GROUP);
     return sums;
 }
 
@@ -75,15 +93,21 @@ static void prepare_i8(const float *in, int64_t cols, uint8_t *out) {
 static void prepare_groups(cria_panel_type type, const float *in, int64_t cols, uint8_t *out) {
     _Alignas(32) float last[CRIA_GROUP];
     int64_t groups = (cols + CRIA_GROUP - 1) / CRIA_GROUP;
-    uint8_t *scales = out + groups * CRIA_GROUP, *offsets = scales + groups * 4;
+    bool fine = type != CRIA_PANEL_Q8;
+    int64_t bytes = fine ? 2 * CRIA_GROUP : CRIA_GROUP;
+    uint8_t *scales = out + groups * bytes, *offsets = scales + groups * 4;
     for (int64_t g = 0; g < groups; g++) {
         const float *x = group_at(in, cols, g * CRIA_GROUP, last);
-        float inverse, scale = cria_quantise_scale(largest_of(join_largest(x, _mm256_setzero_si256())), &inverse);
+        float inverse, largest = largest_of(join_largest(x, _mm256_setzero_si256()));
+        float scale = cria_quantise_steps(largest, fine ? CRIA_FINE_STEPS : 127, &inverse);
         int32_t sum = 0;
+        uint8_t *to = out + g * bytes;
         if (inverse == 0) {
-            memset(out + g * CRIA_GROUP, 0, CRIA_GROUP);
+            memset(to, 0, (size_t)bytes);
+        } else if (fine) {
+            sum = sum_of(quantise_fine(x, _mm256_set1_ps(inverse), to));
         } else {
-            sum = sum_of(quantise(x, _mm256_set1_ps(inverse), _mm256_setzero_si256(), out + g * CRIA_GROUP));
+            sum = sum_of(quantise(x, _mm256_set1_ps(inverse), _mm256_setzero_si256(), to));
         }
         float scaled_sum = scale * (float)sum;
         int32_t offset = sum * -128;
@@ -134,9 +158,13 @@ static void prepare_row(cria_panel_type type, const float *in, int64_t cols, uin
         pad(out, ((size_t)cols + 63) / 64 * 64 + 8, row_bytes);
         return;
     case CRIA_PANEL_Q8:
-    case CRIA_PANEL_Q4:
         prepare_groups(type, in, cols, out);
         pad(out, groups * (CRIA_GROUP + 8), row_bytes);
+        return;
+    case CRIA_PANEL_Q4:
+    case CRIA_PANEL_Q8_FINE:
+        prepare_groups(type, in, cols, out);
+        pad(out, groups * (2 * CRIA_GROUP + 8), row_bytes);
         return;
     case CRIA_PANEL_COUNT:
         return;

@@ -63,19 +63,27 @@ void cria_close_i8_avx2(const cria_dot *dot) {
 }
 
 /* The float sums stay in memory: once per group of 32 columns that costs little, and the registers hold integers. */
-CRIA_INLINE void q8_tile(const cria_dot *dot, const uint8_t *panel, const uint8_t *rows, float *sums,
-                         const int tokens) {
+CRIA_INLINE void q8_groups(const cria_dot *dot, const uint8_t *panel, const uint8_t *rows, float *sums, bool fine,
+                           const int tokens) {
     size_t row_bytes = dot->row_bytes;
-    int64_t groups = (dot->cols + CRIA_GROUP - 1) / CRIA_GROUP;
-    const uint8_t *scales = rows + groups * CRIA_GROUP + dot->first * 4;
+    int64_t groups = (dot->cols + CRIA_GROUP - 1) / CRIA_GROUP, bytes = fine ? 2 * CRIA_GROUP : CRIA_GROUP;
+    const uint8_t *scales = rows + groups * bytes + dot->first * 4;
     if (dot->fresh) memset(sums, 0, sizeof *sums * 16 * (size_t)tokens);
     panel += dot->first * 544;
-    rows += dot->first * CRIA_GROUP;
-    for (int64_t g = 0; g < dot->steps; g++, panel += 544, rows += CRIA_GROUP, scales += 4) {
+    rows += dot->first * bytes;
+    for (int64_t g = 0; g < dot->steps; g++, panel += 544, rows += bytes, scales += 4) {
         __m256i acc[4][2];
         CRIA_UNROLL for (int t = 0; t < tokens; t++) acc[t][0] = acc[t][1] = _mm256_setzero_si256();
         CRIA_UNROLL for (int j = 0; j < 8; j++)
             add_signed_quad(panel + 32 + 64 * j, rows + 4 * j, row_bytes, tokens, acc);
+        if (fine) {
+            CRIA_UNROLL for (int t = 0; t < tokens; t++) {
+                acc[t][0] = _mm256_slli_epi32(acc[t][0], 4);
+                acc[t][1] = _mm256_slli_epi32(acc[t][1], 4);
+            }
+            CRIA_UNROLL for (int j = 0; j < 8; j++)
+                add_signed_quad(panel + 32 + 64 * j, rows + CRIA_GROUP + 4 * j, row_bytes, tokens, acc);
+        }
         CRIA_UNROLL for (int t = 0; t < tokens; t++) {
             __m256 scale = broadcast_f32(scales + (size_t)t * row_bytes);
             CRIA_UNROLL for (int half = 0; half < 2; half++) {
@@ -87,21 +95,31 @@ CRIA_INLINE void q8_tile(const cria_dot *dot, const uint8_t *panel, const uint8_
     }
 }
 
+CRIA_INLINE void q8_tile(const cria_dot *dot, const uint8_t *panel, const uint8_t *rows, float *sums,
+                         const int tokens) {
+    q8_groups(dot, panel, rows, sums, false, tokens);
+}
+
+CRIA_INLINE void q8_fine_tile(const cria_dot *dot, const uint8_t *panel, const uint8_t *rows, float *sums,
+                              const int tokens) {
+    q8_groups(dot, panel, rows, sums, true, tokens);
+}
+
 /* Weights of 0..15: the sixteen pair products that one 16-bit lane collects in a group are at most 16 * 15 * 127. */
 CRIA_INLINE void q4_tile(const cria_dot *dot, const uint8_t *panel, const uint8_t *rows, float *sums,
                          const int tokens) {
     const __m256i nibble = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
     size_t row_bytes = dot->row_bytes;
     int64_t groups = (dot->cols + CRIA_GROUP - 1) / CRIA_GROUP;
-    const uint8_t *scales = rows + groups * CRIA_GROUP + dot->first * 4;
+    const uint8_t *scales = rows + groups * 2 * CRIA_GROUP + dot->first * 4;
     if (dot->fresh) memset(sums, 0, sizeof *sums * 16 * (size_t)tokens);
     panel += dot->first * 320;
-    rows += dot->first * CRIA_GROUP;
-    for (int64_t g = 0; g < dot->steps; g++, panel += 320, rows += CRIA_GROUP, scales += 4) {
+    rows += dot->first * 2 * CRIA_GROUP;
+    for (int64_t g = 0; g < dot->steps; g++, panel += 320, rows += 2 * CRIA_GROUP, scales += 4) {
         CRIA_UNROLL for (int half = 0; half < 2; half++) {
             __m256 d = load_halves(panel + 16 * half), m = load_halves(panel + 32 + 16 * half);
-            __m256i acc[4];
-            CRIA_UNROLL for (int t = 0; t < tokens; t++) acc[t] = _mm256_setzero_si256();
+            __m256i acc[4], low_term[4];
+            CRIA_UNROLL for (int t = 0; t < tokens; t++) acc[t] = low_term[t] = _mm256_setzero_si256();
             CRIA_UNROLL for (int j = 0; j < 4; j++) {
                 __m256i both = load(panel + 64 + 64 * j + 32 * half);
                 __m256i low = _mm256_and_si256(both, nibble);
@@ -110,12 +128,17 @@ CRIA_INLINE void q4_tile(const cria_dot *dot, const uint8_t *panel, const uint8_
                     const uint8_t *x = rows + (size_t)t * row_bytes + 4 * j;
                     acc[t] = _mm256_add_epi16(acc[t], _mm256_maddubs_epi16(low, broadcast_quad(x)));
                     acc[t] = _mm256_add_epi16(acc[t], _mm256_maddubs_epi16(high, broadcast_quad(x + 16)));
+                    x += CRIA_GROUP;
+                    low_term[t] = _mm256_add_epi16(low_term[t], _mm256_maddubs_epi16(low, broadcast_quad(x)));
+                    low_term[t] = _mm256_add_epi16(low_term[t], _mm256_maddubs_epi16(high, broadcast_quad(x + 16)));
                 }
             }
             CRIA_UNROLL for (int t = 0; t < tokens; t++) {
                 const uint8_t *scale = scales + (size_t)t * row_bytes;
                 float *sum = sums + 16 * t + 8 * half;
-                __m256 products = _mm256_cvtepi32_ps(_mm256_madd_epi16(acc[t], ones));
+                __m256i both_terms = _mm256_slli_epi32(_mm256_madd_epi16(acc[t], ones), 4);
+                both_terms = _mm256_add_epi32(both_terms, _mm256_madd_epi16(low_term[t], ones));
+                __m256 products = _mm256_cvtepi32_ps(both_terms);
                 __m256 value = _mm256_fmadd_ps(m, broadcast_f32(scale + groups * 4), _mm256_load_ps(sum));
                 value = _mm256_fmadd_ps(_mm256_mul_ps(d, broadcast_f32(scale)), products, value);
                 _mm256_store_ps(sum, value);
@@ -148,6 +171,7 @@ CRIA_INLINE void q4_tile(const cria_dot *dot, const uint8_t *panel, const uint8_
     }
 TILES(i8)
 TILES(q8)
+TILES(q8_fine)
 TILES(q4)
 
 #endif

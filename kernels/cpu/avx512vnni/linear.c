@@ -71,113 +71,138 @@ CRIA_INLINE group load_q4(const uint8_t *at, bool prefetch) {
     return g;
 }
 
-/* Per group and token: eight products, the scale of the weights times that of the activations, one multiply-add; of 4
+/* The grouped types: Q4 has minima; its activations, and those of Q8_FINE, are of two terms. */
+enum { MINIMA = 1, FINE = 2 };
+
+/* Per group and token: the products, the scale of the weights times that of the activations, one multiply-add; of 4
  * bits also the minimum of the weights times the sum of the activations. `scale` is the group's; its sum stands
  * `groups` values later. */
-CRIA_INLINE __m512 add_group(bool minima, const group *g, __m512i dot, const uint8_t *scale, int64_t groups,
+CRIA_INLINE __m512 add_group(const int form, const group *g, __m512i dot, const uint8_t *scale, int64_t groups,
                              __m512 sum) {
-    if (minima) sum = _mm512_fmadd_ps(g->m, broadcast_f32(scale + groups * 4), sum);
+    if (form & MINIMA) sum = _mm512_fmadd_ps(g->m, broadcast_f32(scale + groups * 4), sum);
     return _mm512_fmadd_ps(_mm512_mul_ps(g->d, broadcast_f32(scale)), _mm512_cvtepi32_ps(dot), sum);
 }
 
-/* One group of the panels against `tokens` neighbouring tokens, whose products go side by side: a chain of eight would
- * wait for itself. */
-CRIA_INLINE void add_tokens(const group g[CRIA_DOT_PANELS], bool minima, const uint8_t *x, const uint8_t *scale,
+CRIA_INLINE int64_t group_bytes(const int form) {
+    return form & FINE ? 2 * CRIA_GROUP : CRIA_GROUP;
+}
+
+/* What the products begin with: what takes the 128 off 8 bits. */
+CRIA_INLINE __m512i first_products(const int form, const uint8_t *scale, int64_t groups) {
+    return form & MINIMA ? _mm512_setzero_si512() : broadcast_quad(scale + groups * 4);
+}
+
+/* One group of the panels against `tokens` neighbouring tokens, whose products go side by side, and so do the terms: a
+ * chain of eight would wait for itself. */
+CRIA_INLINE void add_tokens(const group g[CRIA_DOT_PANELS], const int form, const uint8_t *x, const uint8_t *scale,
                             size_t row_bytes, int64_t groups, float *const sum[CRIA_DOT_PANELS], const int panels,
                             const int tokens) {
-    __m512i products[TOGETHER][CRIA_DOT_PANELS];
+    __m512i high[TOGETHER][CRIA_DOT_PANELS], low[TOGETHER][CRIA_DOT_PANELS];
     CRIA_UNROLL for (int t = 0; t < tokens; t++) {
-        const uint8_t *offset = scale + (size_t)t * row_bytes + groups * 4;
-        products[t][0] = products[t][1] = minima ? _mm512_setzero_si512() : broadcast_quad(offset);
+        low[t][0] = low[t][1] = first_products(form, scale + (size_t)t * row_bytes, groups);
+        high[t][0] = high[t][1] = _mm512_setzero_si512();
     }
     CRIA_UNROLL for (int j = 0; j < QUADS; j++) {
         CRIA_UNROLL for (int t = 0; t < tokens; t++) {
-            __m512i values = broadcast_quad(x + (size_t)t * row_bytes + 4 * j);
-            CRIA_UNROLL for (int p = 0; p < panels; p++) products[t][p] =
-                _mm512_dpbusd_epi32(products[t][p], g[p].weights[j], values);
+            const uint8_t *at = x + (size_t)t * row_bytes + 4 * j;
+            __m512i values = broadcast_quad(form & FINE ? at + CRIA_GROUP : at);
+            CRIA_UNROLL for (int p = 0; p < panels; p++) low[t][p] =
+                _mm512_dpbusd_epi32(low[t][p], g[p].weights[j], values);
+            if (!(form & FINE)) continue;
+            values = broadcast_quad(at);
+            CRIA_UNROLL for (int p = 0; p < panels; p++) high[t][p] =
+                _mm512_dpbusd_epi32(high[t][p], g[p].weights[j], values);
         }
     }
     CRIA_UNROLL for (int t = 0; t < tokens; t++) {
         CRIA_UNROLL for (int p = 0; p < panels; p++) {
             float *at = sum[p] + t * CRIA_PANEL_ROWS;
             const uint8_t *own = scale + (size_t)t * row_bytes;
-            _mm512_store_ps(at, add_group(minima, &g[p], products[t][p], own, groups, _mm512_load_ps(at)));
+            __m512i dot = form & FINE ? _mm512_add_epi32(_mm512_slli_epi32(high[t][p], 4), low[t][p]) : low[t][p];
+            _mm512_store_ps(at, add_group(form, &g[p], dot, own, groups, _mm512_load_ps(at)));
         }
     }
 }
 
 /* Any number of tokens, whose sums stay in memory: a group of weights is unpacked once for all of them. */
-CRIA_INLINE void group_many(const cria_dot *dot, bool minima, const int panels) {
-    const int64_t groups = (dot->cols + CRIA_GROUP - 1) / CRIA_GROUP, tokens = dot->tokens;
+CRIA_INLINE void group_many(const cria_dot *dot, const int form, const int panels) {
+    const int64_t groups = (dot->cols + CRIA_GROUP - 1) / CRIA_GROUP, tokens = dot->tokens, bytes = group_bytes(form);
     const size_t row_bytes = dot->row_bytes;
     for (int p = 0; dot->fresh && p < panels; p++)
         memset(dot->sums[p], 0, (size_t)tokens * CRIA_PANEL_ROWS * sizeof(float));
     for (int64_t at = dot->first; at < dot->first + dot->steps; at++) {
         group g[CRIA_DOT_PANELS];
         CRIA_UNROLL for (int p = 0; p < panels; p++) {
-            g[p] = minima ? load_q4(dot->panel[p] + at * GROUP_Q4, dot->prefetch)
-                          : load_q8(dot->panel[p] + at * GROUP_Q8, dot->prefetch);
+            g[p] = form & MINIMA ? load_q4(dot->panel[p] + at * GROUP_Q4, dot->prefetch)
+                                 : load_q8(dot->panel[p] + at * GROUP_Q8, dot->prefetch);
         }
-        const uint8_t *x = dot->rows + at * CRIA_GROUP, *scale = dot->rows + groups * CRIA_GROUP + at * 4;
+        const uint8_t *x = dot->rows + at * bytes, *scale = dot->rows + groups * bytes + at * 4;
         float *sum[CRIA_DOT_PANELS] = {dot->sums[0], dot->sums[panels - 1]};
         int64_t t = 0;
         for (; t + TOGETHER <= tokens; t += TOGETHER) {
-            add_tokens(g, minima, x, scale, row_bytes, groups, sum, panels, TOGETHER);
+            add_tokens(g, form, x, scale, row_bytes, groups, sum, panels, TOGETHER);
             x += TOGETHER * row_bytes;
             scale += TOGETHER * row_bytes;
             for (int p = 0; p < panels; p++) sum[p] += TOGETHER * CRIA_PANEL_ROWS;
         }
         for (; t < tokens; t++, x += row_bytes, scale += row_bytes) {
-            add_tokens(g, minima, x, scale, row_bytes, groups, sum, panels, 1);
+            add_tokens(g, form, x, scale, row_bytes, groups, sum, panels, 1);
             for (int p = 0; p < panels; p++) sum[p] += CRIA_PANEL_ROWS;
         }
     }
 }
 
 /* Few tokens and one panel: the sums stay in registers. */
-CRIA_INLINE void group_few(const cria_dot *dot, bool minima, const int tokens) {
-    int64_t groups = (dot->cols + CRIA_GROUP - 1) / CRIA_GROUP;
-    const uint8_t *rows = dot->rows, *scales = rows + groups * CRIA_GROUP, *panel = dot->panel[0];
+CRIA_INLINE void group_few(const cria_dot *dot, const int form, const int tokens) {
+    int64_t groups = (dot->cols + CRIA_GROUP - 1) / CRIA_GROUP, bytes = group_bytes(form);
+    const uint8_t *rows = dot->rows, *scales = rows + groups * bytes, *panel = dot->panel[0];
     __m512 sum[4];
     CRIA_UNROLL for (int t = 0; t < tokens; t++) sum[t] = _mm512_setzero_ps();
-    for (int64_t at = 0; at < dot->steps; at++, rows += CRIA_GROUP, scales += 4) {
-        group g = minima ? load_q4(panel, true) : load_q8(panel, true);
-        panel += minima ? GROUP_Q4 : GROUP_Q8;
+    for (int64_t at = 0; at < dot->steps; at++, rows += bytes, scales += 4) {
+        group g = form & MINIMA ? load_q4(panel, true) : load_q8(panel, true);
+        panel += form & MINIMA ? GROUP_Q4 : GROUP_Q8;
         CRIA_UNROLL for (int t = 0; t < tokens; t++) {
             const uint8_t *x = rows + (size_t)t * dot->row_bytes, *scale = scales + (size_t)t * dot->row_bytes;
-            __m512i products = minima ? _mm512_setzero_si512() : broadcast_quad(scale + groups * 4);
-            CRIA_UNROLL for (int j = 0; j < QUADS; j++) products =
-                _mm512_dpbusd_epi32(products, g.weights[j], broadcast_quad(x + 4 * j));
-            sum[t] = add_group(minima, &g, products, scale, groups, sum[t]);
+            __m512i high = _mm512_setzero_si512(), low = first_products(form, scale, groups);
+            CRIA_UNROLL for (int j = 0; j < QUADS; j++) {
+                low = _mm512_dpbusd_epi32(low, g.weights[j], broadcast_quad(x + bytes - CRIA_GROUP + 4 * j));
+                if (form & FINE) high = _mm512_dpbusd_epi32(high, g.weights[j], broadcast_quad(x + 4 * j));
+            }
+            if (form & FINE) low = _mm512_add_epi32(_mm512_slli_epi32(high, 4), low);
+            sum[t] = add_group(form, &g, low, scale, groups, sum[t]);
         }
     }
     CRIA_UNROLL for (int t = 0; t < tokens; t++) _mm512_store_ps(dot->sums[0] + t * CRIA_PANEL_ROWS, sum[t]);
 }
 
-CRIA_INLINE void dot_groups(const cria_dot *dot, bool minima) {
+CRIA_INLINE void dot_groups(const cria_dot *dot, const int form) {
     if (dot->panels == 2) {
-        group_many(dot, minima, 2);
+        group_many(dot, form, 2);
         return;
     }
     if (dot->fresh && dot->first == 0) {
         switch (dot->tokens) {
 #define CASE(n)                                                                                                        \
     case n:                                                                                                            \
-        group_few(dot, minima, n);                                                                                     \
+        group_few(dot, form, n);                                                                                       \
         return;
             CRIA_TILES_4(CASE)
 #undef CASE
         }
     }
-    group_many(dot, minima, 1);
+    group_many(dot, form, 1);
 }
 
 void cria_dot_q8_avx512vnni(const cria_dot *dot) {
-    dot_groups(dot, false);
+    dot_groups(dot, 0);
+}
+
+void cria_dot_q8_fine_avx512vnni(const cria_dot *dot) {
+    dot_groups(dot, FINE);
 }
 
 void cria_dot_q4_avx512vnni(const cria_dot *dot) {
-    dot_groups(dot, true);
+    dot_groups(dot, MINIMA | FINE);
 }
 
 void cria_linear_avx512vnni(const cria_linear_args *args, cria_worker *worker) {
@@ -185,6 +210,8 @@ void cria_linear_avx512vnni(const cria_linear_args *args, cria_worker *worker) {
         cria_dot_i8_avx512vnni, cria_close_i8_avx512vnni, cria_finish_avx512, 4, 192, 1, 96, TILE_TOKENS};
     static const cria_linear_kernel q8 = {
         cria_dot_q8_avx512vnni, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1};
+    static const cria_linear_kernel q8_fine = {
+        cria_dot_q8_fine_avx512vnni, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1};
     static const cria_linear_kernel q4 = {
         cria_dot_q4_avx512vnni, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1};
     switch (args->weight->type) {
@@ -193,6 +220,9 @@ void cria_linear_avx512vnni(const cria_linear_args *args, cria_worker *worker) {
         return;
     case CRIA_PANEL_Q8:
         cria_linear_run(args, worker, &q8);
+        return;
+    case CRIA_PANEL_Q8_FINE:
+        cria_linear_run(args, worker, &q8_fine);
         return;
     case CRIA_PANEL_Q4:
         cria_linear_run(args, worker, &q4);
