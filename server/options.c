@@ -111,6 +111,8 @@ const cria_option cria_option_table[] = {
      "worker threads, by default every CPU it may run on", BENCH},
     {"repeat", CRIA_OPTION_INT, AT(repeat), "1", 1, 1000, NULL, "N", "runs of each case; the median is reported",
      BENCH},
+    {"steps-under-way", CRIA_OPTION_INT, AT(steps_under_way), "0", 0, 16, NULL, "N",
+     "steps that may be under way at once in a pipeline; 0: one for each stage, 1: one at a time", BENCH},
     {"profile", CRIA_OPTION_FLAG, AT(profile), NULL, 0, 0, NULL, NULL, "time of a step by operator", BENCH},
     {"calibrate", CRIA_OPTION_FLAG, AT(calibrate), NULL, 0, 0, NULL, NULL,
      "only what the machine gives: read bandwidth and peak multiply rates; needs no MODEL", BENCH},

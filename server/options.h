@@ -39,7 +39,7 @@ typedef struct {
     double temperature, top_p, min_p, repetition_penalty;
     bool json, echo, ignore_eos, no_special;
     /* bench */
-    int64_t prompt_tokens, new_tokens, repeat;
+    int64_t prompt_tokens, new_tokens, repeat, steps_under_way;
     const char *batch, *thread_list;
     bool profile, calibrate;
     /* inspect */

@@ -1,8 +1,10 @@
-/* `cria bench`: prefill and decode speed of the executor itself, batch by batch, thread count by thread count. */
+/* `cria bench`: prefill and decode speed of the executors themselves, batch by batch, thread count by thread count, on
+ * one rank or many. */
 #include "server/commands/bench.h"
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "server/commands/bench_steps.h"
 #include "server/commands/devices.h"
 #include "server/commands/planned.h"
 
@@ -11,56 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* One run's state: every sequence has the same length and its own blocks. */
-typedef struct {
-    cria_executor *executor;
-    cria_runner runner;
-    cria_batch *batch;
-    cria_batch_result *result;
-    int64_t sequences, block_tokens, vocab, budget;
-} bench;
-
-static void add_tokens(bench *b, int64_t sequence, int64_t first, int64_t count, int64_t blocks_each, bool last_row) {
-    cria_batch *batch = b->batch;
-    for (int64_t i = 0; i < count; i++) {
-        int64_t position = first + i, block = sequence * blocks_each + position / b->block_tokens;
-        int32_t t = batch->tokens++;
-        batch->token_ids[t] = (int32_t)((position * 7919 + sequence * 104729 + 13) % b->vocab);
-        batch->positions[t] = (int32_t)position;
-        batch->slots[t] = (int32_t)(block * b->block_tokens + position % b->block_tokens);
-    }
-    int32_t s = batch->sequences++;
-    batch->query_begin[s + 1] = batch->tokens;
-    batch->context[s] = (int32_t)(first + count);
-    for (int64_t i = 0; i * b->block_tokens < first + count; i++)
-        batch->block_table[s * batch->limits.blocks_per_sequence + i] = (int32_t)(sequence * blocks_each + i);
-    if (!last_row) return;
-    int32_t r = batch->rows++;
-    batch->row_token[r] = batch->tokens - 1;
-    batch->row[r] = (cria_row){.sample = 1, .target = -1, .top_p = 1, .repetition_penalty = 1};
-}
-
-static cria_status prefill(bench *b, int64_t prompt, int64_t blocks_each, cria_error *err) {
-    for (int64_t s = 0; s < b->sequences; s++)
-        for (int64_t at = 0; at < prompt;) {
-            int64_t count = prompt - at < b->budget ? prompt - at : b->budget;
-            cria_batch_clear(b->batch);
-            add_tokens(b, s, at, count, blocks_each, at + count == prompt);
-            CRIA_TRY(b->runner.step(b->runner.self, b->batch, b->result, err));
-            at += count;
-        }
-    return CRIA_OK;
-}
-
-static cria_status decode(bench *b, int64_t prompt, int64_t steps, int64_t blocks_each, cria_error *err) {
-    for (int64_t i = 0; i < steps; i++) {
-        cria_batch_clear(b->batch);
-        for (int64_t s = 0; s < b->sequences; s++) add_tokens(b, s, prompt + i, 1, blocks_each, true);
-        CRIA_TRY(b->runner.step(b->runner.self, b->batch, b->result, err));
-    }
-    return CRIA_OK;
-}
 
 static int compare(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
@@ -78,32 +30,62 @@ typedef struct {
     double steps, tokens, rows, pairs, keys;
 } work;
 
-/* Bytes and operations of one phase by operator. */
-static void count_work(const cria_runtime *runtime, const work *done, cria_bench_phase *out) {
+/* What one run of a program reads and multiplies; of a whole replica where there are several ranks. */
+typedef struct {
+    double weight_bytes, body_weights, head_weights; /* elements that each token, each row, is multiplied with */
+    double attention_width;                          /* of all heads of all layers */
+    double kv_token;                                 /* bytes */
+} costs;
+
+static costs costs_here(const cria_runtime *runtime) {
     const cria_program *p = cria_runtime_program(runtime);
     cria_runtime_summary summary;
     cria_runtime_summarise(runtime, &summary);
-    double kv_token = (double)summary.kv_bytes / (double)(summary.kv_blocks * summary.block_tokens);
-    out->tokens = done->tokens;
+    costs c = {.kv_token = (double)summary.kv_bytes / (double)(summary.kv_blocks * summary.block_tokens)};
     for (int i = 0; i < p->instruction_count; i++) {
         const cria_instruction *ins = &p->instructions[i];
         if (ins->what != CRIA_DO_KERNEL) continue;
-        cria_bench_operator *o = &out->operators[ins->kernel];
         if (ins->kernel == CRIA_KERNEL_linear) {
             const cria_weight_spec *w = &p->weights[ins->operand[1].index];
-            o->bytes += done->steps * (double)w->bytes;
-            double count = ins->phase == CRIA_PHASE_HEAD ? done->rows : done->tokens;
-            o->operations += 2 * count * (double)w->rows * (double)w->cols;
+            c.weight_bytes += (double)w->bytes;
+            *(ins->phase == CRIA_PHASE_HEAD ? &c.head_weights : &c.body_weights) += (double)w->rows * (double)w->cols;
         } else if (ins->kernel == CRIA_KERNEL_attention) {
-            const cria_kv_spec *kv = &p->kv[ins->operand[0].index];
-            o->operations += 4 * done->pairs * (double)(ins->heads * kv->head_dim);
+            c.attention_width += (double)(ins->heads * p->kv[ins->operand[0].index].head_dim);
         }
     }
-    out->operators[CRIA_KERNEL_attention].bytes = done->keys * kv_token;
-    for (int k = 0; k < CRIA_KERNEL_COUNT; k++) {
-        out->bytes += out->operators[k].bytes;
-        out->operations += out->operators[k].operations;
+    return c;
+}
+
+/* Collective. */
+static cria_status costs_of(const cria_runtime *runtime, cria_comm *comm, costs *out, cria_error *err) {
+    costs mine = costs_here(runtime), all[CRIA_COMM_MAX_RANKS];
+    int64_t bytes[CRIA_COMM_MAX_RANKS];
+    *out = mine;
+    if (!comm) return CRIA_OK;
+    for (int r = 0; r < cria_comm_size(comm); r++) bytes[r] = sizeof mine;
+    CRIA_TRY(cria_comm_all_gather(comm, &mine, all, bytes, err));
+    *out = (costs){0};
+    for (int r = 0; r < cria_plan_ranks(cria_runtime_plan(runtime)); r++) {
+        out->weight_bytes += all[r].weight_bytes;
+        out->body_weights += all[r].body_weights;
+        out->head_weights += all[r].head_weights;
+        out->attention_width += all[r].attention_width;
+        out->kv_token += all[r].kv_token;
     }
+    return CRIA_OK;
+}
+
+/* Bytes and operations of one phase by operator. */
+static void count_work(const costs *each, const work *done, cria_bench_phase *out) {
+    cria_bench_operator *linear = &out->operators[CRIA_KERNEL_linear];
+    cria_bench_operator *attention = &out->operators[CRIA_KERNEL_attention];
+    out->tokens = done->tokens;
+    linear->bytes = done->steps * each->weight_bytes;
+    linear->operations = 2 * (done->tokens * each->body_weights + done->rows * each->head_weights);
+    attention->bytes = done->keys * each->kv_token;
+    attention->operations = 4 * done->pairs * each->attention_width;
+    out->bytes = linear->bytes + attention->bytes;
+    out->operations = linear->operations + attention->operations;
 }
 
 static void read_profile(const cria_runtime *runtime, cria_bench_phase *out) {
@@ -129,109 +111,148 @@ static double peak_of(const cria_rates *rates, const char *weight_type) {
     return rates->i8_gops;
 }
 
-static cria_status check_fits(const cria_bench_case *c, const cria_engine_config *config, int64_t blocks,
-                              cria_error *err) {
-    if (c->prompt + c->generated > config->max_model_len)
-        return cria_fail(err, CRIA_ERR_ARGUMENT, "prompt-tokens + new-tokens: %lld is over the model's length %lld",
-                         (long long)(c->prompt + c->generated), (long long)config->max_model_len);
-    if (blocks > config->blocks)
-        return cria_fail(err, CRIA_ERR_ARGUMENT, "batch %lld needs %lld KV blocks, there are %lld", (long long)c->batch,
-                         (long long)blocks, (long long)config->blocks);
+/* ---- ranks ---- */
+
+/* What all ranks reach together when all of them work, reading what a step reads. Collective. */
+static cria_status measure_together(const cria_runtime *runtime, cria_calibration *calibration, cria_comm *comm,
+                                    cria_rates *out, cria_error *err) {
+    cria_rates mine, all[CRIA_COMM_MAX_RANKS];
+    int64_t bytes[CRIA_COMM_MAX_RANKS];
+    for (int r = 0; r < cria_comm_size(comm); r++) bytes[r] = sizeof mine;
+    CRIA_TRY(cria_comm_barrier(comm, err));
+    cria_calibration_measure(calibration, costs_here(runtime).weight_bytes, &mine);
+    CRIA_TRY(cria_comm_all_gather(comm, &mine, all, bytes, err));
+    *out = (cria_rates){0};
+    for (int r = 0; r < cria_comm_size(comm); r++) {
+        out->read_gbps += all[r].read_gbps;
+        out->f32_gflops += all[r].f32_gflops;
+        out->bf16_gflops += all[r].bf16_gflops;
+        out->i8_gops += all[r].i8_gops;
+    }
     return CRIA_OK;
 }
 
-/* Reads as many bytes as a decoding step of the case does. */
-static void calibrate_case(cria_calibration *calibration, cria_bench_case *c) {
-    cria_rates rates;
-    cria_calibration_measure(calibration, c->decode.bytes / (double)c->generated, &rates);
-    keep_best(&c->rates, &rates);
+/* What the stages did between two looks. */
+static void keep_stages(const cria_bench_steps *steps, const cria_stage_figures *before, cria_bench_phase *out) {
+    out->stages = cria_bench_stages(steps, out->stage, CRIA_BENCH_MAX_STAGES);
+    for (int i = 0; i < out->stages; i++) {
+        cria_stage_figures *f = &out->stage[i];
+        f->steps -= before[i].steps;
+        f->sent -= before[i].sent;
+        f->busy_seconds -= before[i].busy_seconds;
+        f->transfer_seconds -= before[i].transfer_seconds;
+        f->active_seconds -= before[i].active_seconds;
+    }
 }
 
-static cria_status run_repeats(bench *b, const cria_runtime *runtime, const cria_main_options *o,
-                               cria_calibration *calibration, int64_t blocks_each, cria_bench_case *c,
-                               cria_error *err) {
+/* ---- cases ---- */
+
+/* What all cases of one thread count share. */
+typedef struct {
+    const cria_runtime *runtime;
+    const cria_main_options *options;
+    cria_calibration *calibration;
+    const cria_rates *together;           /* of several ranks; NULL: one rank, which is measured beside every repeat */
+    const cria_predicted_plan *predicted; /* NULL: no cluster is known */
+    costs each;
+} setting;
+
+/* Reads as many bytes as a decoding step of the case does. */
+static void calibrate_case(const setting *s, cria_bench_case *c) {
+    cria_rates rates;
+    if (!s->together) cria_calibration_measure(s->calibration, c->decode.bytes / (double)c->generated, &rates);
+    keep_best(&c->rates, s->together ? s->together : &rates);
+}
+
+static cria_status run_repeats(cria_bench_steps *steps, const setting *s, cria_bench_case *c, cria_error *err) {
     double prefills[CRIA_BENCH_MAX_REPEAT], decodes[CRIA_BENCH_MAX_REPEAT];
-    CRIA_TRY(decode(b, 0, 2, blocks_each, err)); /* warm-up */
+    const cria_main_options *o = s->options;
+    cria_executor *executor = cria_runtime_executor(s->runtime);
+    cria_stage_figures before[CRIA_BENCH_MAX_STAGES];
+    CRIA_TRY(cria_bench_decode(steps, 0, 2, err)); /* warm-up */
     for (int64_t i = 0; i < o->repeat; i++) {
-        calibrate_case(calibration, c);
-        cria_executor_profile(b->executor, o->profile);
+        calibrate_case(s, c);
+        cria_executor_profile(executor, o->profile);
+        cria_bench_stages(steps, before, CRIA_BENCH_MAX_STAGES);
         uint64_t start = cria_clock_ns();
-        CRIA_TRY(prefill(b, c->prompt, blocks_each, err));
+        CRIA_TRY(cria_bench_prefill(steps, err));
         prefills[i] = cria_seconds_between(start, cria_clock_ns());
-        read_profile(runtime, &c->prefill);
-        cria_executor_profile(b->executor, o->profile);
+        keep_stages(steps, before, &c->prefill);
+        read_profile(s->runtime, &c->prefill);
+        cria_executor_profile(executor, o->profile);
+        cria_bench_stages(steps, before, CRIA_BENCH_MAX_STAGES);
         start = cria_clock_ns();
-        CRIA_TRY(decode(b, c->prompt, c->generated, blocks_each, err));
+        CRIA_TRY(cria_bench_decode(steps, c->prompt, c->generated, err));
         decodes[i] = cria_seconds_between(start, cria_clock_ns());
-        read_profile(runtime, &c->decode);
+        keep_stages(steps, before, &c->decode);
+        read_profile(s->runtime, &c->decode);
     }
-    calibrate_case(calibration, c);
+    calibrate_case(s, c);
     c->prefill.seconds = median(prefills, o->repeat);
     c->decode.seconds = median(decodes, o->repeat);
     return CRIA_OK;
 }
 
-static void count_case(const cria_runtime *runtime, int64_t budget, cria_bench_case *c) {
+static void count_case(const cria_bench_steps *steps, const costs *each, cria_bench_case *c) {
     double batch = (double)c->batch, prompt = (double)c->prompt, generated = (double)c->generated;
-    work prefilled = {.steps = 0, .tokens = batch * prompt, .rows = batch, .pairs = batch * prompt * (prompt + 1) / 2};
-    for (int64_t at = 0; at < c->prompt; at += budget) {
-        prefilled.steps += batch;
-        prefilled.keys += batch * fmin(prompt, (double)(at + budget));
-    }
+    work prefilled = {.tokens = batch * prompt, .rows = batch, .pairs = batch * prompt * (prompt + 1) / 2};
+    cria_bench_prefill_counts(steps, &prefilled.steps, &prefilled.keys);
     double seen = batch * generated * (prompt + (generated + 1) / 2);
-    work decoded = {generated, batch * generated, batch * generated, seen, seen};
-    count_work(runtime, &prefilled, &c->prefill);
-    count_work(runtime, &decoded, &c->decode);
-    c->prefill.steps = (double)((c->prompt + budget - 1) / budget) * batch;
-    c->decode.steps = generated;
+    work decoded = {cria_bench_decode_runs(steps), batch * generated, batch * generated, seen, seen};
+    count_work(each, &prefilled, &c->prefill);
+    count_work(each, &decoded, &c->decode);
+    c->prefill.steps = prefilled.steps;
+    c->decode.steps = decoded.steps;
 }
 
-/* What the model of costs says of the same steps. */
-static cria_status predict(const cria_predicted_plan *plan, const cria_runtime *runtime, int64_t budget,
+/* Seconds that a step adds where so many are under way, and what the first one takes beyond that. */
+static double pipelined(const cria_prediction *step, double under_way, double *fill) {
+    double each = fmax(step->longest, step->seconds / under_way);
+    *fill = fmax(*fill, step->seconds - each);
+    return each;
+}
+
+/* What the model of costs says of the same steps. Replicas run beside each other. */
+static cria_status predict(const cria_predicted_plan *plan, const cria_runtime *runtime, const cria_bench_steps *steps,
                            cria_bench_case *c, cria_error *err) {
     cria_runtime_summary s;
     cria_runtime_summarise(runtime, &s);
     cria_prediction step;
-    c->prefill.predicted = 0;
-    for (int64_t at = 0; at < c->prompt; at += budget) {
-        int64_t count = c->prompt - at < budget ? c->prompt - at : budget;
+    cria_bench_shape each = cria_bench_shape_of(steps);
+    double fill = 0, groups = (double)each.groups;
+    c->prefill.predicted = c->decode.predicted = 0;
+    for (int64_t at = 0; at < c->prompt; at += each.chunk) {
+        int64_t count = c->prompt - at < each.chunk ? c->prompt - at : each.chunk;
         cria_step_shape shape = {count, at + count == c->prompt, 1, (double)at + (double)count / 2};
         CRIA_TRY(cria_predict_step(plan, &shape, &step, err));
-        c->prefill.predicted += step.seconds * (double)c->batch;
+        c->prefill.predicted += pipelined(&step, (double)each.under_way, &fill) * (double)each.sequences;
         c->predicted.workspace = fmax(c->predicted.workspace, step.activations);
         cria_prediction_deinit(&step);
     }
+    c->prefill.predicted += fill;
     /* A step's time is a straight line over the context. */
-    cria_step_shape shape = {c->batch, c->batch, c->batch, (double)c->prompt + (double)(c->generated + 1) / 2};
+    int64_t tokens = (each.sequences + each.groups - 1) / each.groups;
+    cria_step_shape shape = {tokens, tokens, tokens, (double)c->prompt + (double)(c->generated + 1) / 2};
     CRIA_TRY(cria_predict_step(plan, &shape, &step, err));
-    c->decode.predicted = step.seconds * (double)c->generated;
+    fill = 0;
+    c->decode.predicted = pipelined(&step, groups, &fill) * groups * (double)c->generated + fill;
     c->predicted.weights = step.weights;
     c->predicted.kv = step.kv_token * (double)(s.kv_blocks * s.block_tokens);
     cria_prediction_deinit(&step);
     return CRIA_OK;
 }
 
-static cria_status run_case(const cria_runtime *runtime, const cria_main_options *o, cria_calibration *calibration,
-                            cria_bench_case *c, cria_error *err) {
-    cria_engine_config config;
-    cria_runtime_engine_config(runtime, &config);
-    bench b = {.executor = cria_runtime_executor(runtime),
-               .runner = cria_runtime_runner(runtime, 0),
-               .sequences = c->batch,
-               .block_tokens = config.block_tokens,
-               .vocab = config.vocab,
-               .budget = config.limits.tokens};
-    int64_t blocks_each = (c->prompt + c->generated + b.block_tokens - 1) / b.block_tokens;
-    CRIA_TRY(check_fits(c, &config, blocks_each * b.sequences, err));
-    count_case(runtime, b.budget, c);
-    cria_status status = cria_batch_create(&config.limits, &b.batch, err);
-    if (status == CRIA_OK) status = cria_batch_result_create(&config.limits, &b.result, err);
-    if (status == CRIA_OK) status = run_repeats(&b, runtime, o, calibration, blocks_each, c, err);
-    cria_batch_destroy(b.batch);
-    cria_batch_result_destroy(b.result);
+static cria_status run_case(const setting *s, cria_bench_case *c, cria_error *err) {
+    cria_bench_steps *steps;
+    CRIA_TRY(cria_bench_steps_create(s->runtime, c->batch, c->prompt, c->generated, s->options->steps_under_way, &steps,
+                                     err));
+    count_case(steps, &s->each, c);
+    cria_status status = run_repeats(steps, s, c, err);
+    if (status == CRIA_OK && s->predicted) status = predict(s->predicted, s->runtime, steps, c, err);
+    cria_bench_steps_destroy(steps);
     CRIA_TRY(status);
     cria_runtime_summary summary;
-    cria_runtime_summarise(runtime, &summary);
+    cria_runtime_summarise(s->runtime, &summary);
     c->held.weights = (double)summary.weight_bytes;
     c->held.kv = (double)summary.kv_bytes;
     c->held.workspace = (double)summary.workspace_bytes;
@@ -239,42 +260,33 @@ static cria_status run_case(const cria_runtime *runtime, const cria_main_options
     return CRIA_OK;
 }
 
-static cria_status run_cases(const cria_runtime *runtime, const cria_main_options *o, const cria_ranks_joined *ranks,
-                             const int64_t *batches, size_t batch_count, cria_bench_case *cases, size_t *count,
-                             cria_error *err) {
-    cria_pool *pool = NULL;
-    cria_calibration *calibration = NULL;
-    cria_runtime_summary summary;
-    cria_isa isa;
-    cria_predicted_plan plan;
-    cria_runtime_summarise(runtime, &summary);
-    CRIA_TRY(cria_isa_from_name(o->isa, &isa, err));
-    bool known = cria_ranks_predicted(ranks, runtime, &plan);
-    cria_status status = cria_pool_create(summary.threads, &pool, err);
-    if (status == CRIA_OK) status = cria_calibration_create(pool, isa, &calibration, err);
-    for (size_t i = 0; i < batch_count && status == CRIA_OK; i++) {
+/* Rank 0 runs the cases; the others follow. Every rank calibrates at the same time. */
+static cria_status run_cases(const cria_ranks_joined *ranks, setting *s, int threads, const int64_t *batches,
+                             size_t batch_count, cria_bench_case *cases, size_t *count, cria_error *err) {
+    cria_rates together;
+    cria_predicted_plan predicted;
+    const cria_plan *plan = cria_runtime_plan(s->runtime);
+    if (ranks->comm) CRIA_TRY(measure_together(s->runtime, s->calibration, ranks->comm, &together, err));
+    if (ranks->comm) s->together = &together;
+    CRIA_TRY(costs_of(s->runtime, ranks->comm, &s->each, err));
+    if (ranks->rank > 0) return cria_group_follow(cria_runtime_group(s->runtime), err);
+    if (cria_ranks_predicted(ranks, s->runtime, &predicted)) s->predicted = &predicted;
+    for (size_t i = 0; i < batch_count; i++) {
         cria_bench_case *c = &cases[*count];
-        *c = (cria_bench_case){.threads = summary.threads,
+        *c = (cria_bench_case){.threads = threads,
                                .batch = batches[i],
-                               .prompt = o->prompt_tokens,
-                               .generated = o->new_tokens,
+                               .prompt = s->options->prompt_tokens,
+                               .generated = s->options->new_tokens,
                                .ranks = ranks->size,
-                               .stages = cria_plan_stages(cria_runtime_plan(runtime))};
-        status = run_case(runtime, o, calibration, c, err);
-        if (status == CRIA_OK && known) {
-            cria_engine_config config;
-            cria_runtime_engine_config(runtime, &config);
-            status = predict(&plan, runtime, config.limits.tokens, c, err);
-        }
+                               .stages = cria_plan_stages(plan),
+                               .replicas = cria_runtime_replicas(s->runtime)};
+        CRIA_TRY(run_case(s, c, err));
         (*count)++;
     }
-    cria_calibration_destroy(calibration);
-    cria_pool_destroy(pool);
-    return status;
+    return ranks->comm ? cria_group_stop(cria_runtime_group(s->runtime), err) : CRIA_OK;
 }
 
-/* All batches at one thread count: the model is loaded once for it. The first rank gives out steps, the others follow.
- */
+/* All batches at one thread count: the model is loaded once for it. */
 static cria_status run_threads(const cria_command *command, cria_ranks_joined *ranks, int64_t threads,
                                const int64_t *batches, size_t batch_count, cria_bench_case *cases, size_t *count,
                                cria_error *err) {
@@ -286,17 +298,22 @@ static cria_status run_threads(const cria_command *command, cria_ranks_joined *r
     if (options.max_model_len == 0) options.max_model_len = options.prompt_tokens + options.new_tokens;
     if (options.kv_cache_memory == 0) options.kv_cache_memory = INT64_MAX / 2; /* as much as max_num_seqs need */
     cria_runtime_request request = {.threads = (int)threads, .progress = stderr};
+    cria_isa isa;
+    CRIA_TRY(cria_isa_from_name(options.isa, &isa, err));
     cria_ranks_request(ranks, &request);
+    setting s = {.options = &options};
     cria_runtime *runtime;
     CRIA_TRY(cria_runtime_open(command->path, &options, &request, command->log, &runtime, err));
-    cria_group_runner *group = cria_runtime_group(runtime);
-    cria_status status = ranks->comm ? cria_ranks_print(ranks, runtime, err) : CRIA_OK;
-    if (status == CRIA_OK && ranks->rank > 0) {
-        status = cria_group_follow(group, err);
-    } else if (status == CRIA_OK) {
-        status = run_cases(runtime, &options, ranks, batches, batch_count, cases, count, err);
-        if (status == CRIA_OK && group) status = cria_group_stop(group, err);
-    }
+    s.runtime = runtime;
+    cria_pool *pool = NULL;
+    cria_runtime_summary summary;
+    cria_runtime_summarise(runtime, &summary);
+    cria_status status = cria_pool_create(summary.threads, &pool, err);
+    if (status == CRIA_OK) status = cria_calibration_create(pool, isa, &s.calibration, err);
+    if (status == CRIA_OK && ranks->comm && !options.json) status = cria_ranks_print(ranks, runtime, err);
+    if (status == CRIA_OK) status = run_cases(ranks, &s, summary.threads, batches, batch_count, cases, count, err);
+    cria_calibration_destroy(s.calibration);
+    cria_pool_destroy(pool);
     cria_runtime_close(runtime);
     return status;
 }
@@ -350,6 +367,9 @@ static cria_status bench_ranks(const cria_command *command, cria_ranks_joined *r
                                size_t batch_count, const int64_t *threads, size_t thread_count, cria_error *err) {
     cria_bench_case cases[CRIA_BENCH_MAX_CASES];
     size_t count = 0;
+    if (ranks->comm && command->options->profile)
+        return cria_fail(err, CRIA_ERR_ARGUMENT, "profile: it shows the operators of one rank, %d were started",
+                         ranks->size);
     for (size_t i = 0; i < thread_count; i++) {
         find_cached(command, threads[i], ranks);
         CRIA_TRY(run_threads(command, ranks, threads[i], batches, batch_count, cases, &count, err));

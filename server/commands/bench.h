@@ -5,11 +5,12 @@
 
 #include "base/text.h"
 #include "kernels/calibrate.h"
+#include "parallel/execute/figures.h"
 #include "server/commands/commands.h"
 
 #include <stdint.h>
 
-enum { CRIA_BENCH_MAX_CASES = 32, CRIA_BENCH_MAX_REPEAT = 1000 };
+enum { CRIA_BENCH_MAX_CASES = 32, CRIA_BENCH_MAX_REPEAT = 1000, CRIA_BENCH_MAX_STAGES = 32 };
 
 /* One operator kind within a phase. Bytes (weights, KV cache) and operations are of the whole phase; 0 where they do
  * not limit it (norms, rotations, sampling). */
@@ -24,18 +25,21 @@ typedef struct {
     double predicted; /* seconds under the planner's model; 0: not predicted */
     double tokens, bytes, operations;
     cria_bench_operator operators[CRIA_KERNEL_COUNT]; /* of the last repeat; seconds are 0 without --profile */
+    cria_stage_figures stage[CRIA_BENCH_MAX_STAGES];  /* of the last repeat; [stages] */
+    int stages;
 } cria_bench_phase;
 
 typedef struct {
-    int64_t threads, batch, prompt, generated;
+    int64_t threads, batch, prompt, generated; /* threads: of each rank */
     cria_bench_phase prefill, decode;
-    int ranks, stages;
+    int ranks, stages, replicas;
     /* Bytes of the first rank, and of the rank that holds most as predicted (0: not predicted); KV: as many tokens as
      * the cache has. */
     struct {
         double weights, kv, workspace;
     } held, predicted;
-    cria_rates rates;   /* the best of the calibrations around the repeats, over as many bytes as a step reads */
+    cria_rates rates;   /* the best of the calibrations around the repeats, over as many bytes as a step reads; several
+                         * ranks: all at once, before */
     double peak_gflops; /* of the instruction that multiplies this model's weights */
 } cria_bench_case;
 

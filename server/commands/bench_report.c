@@ -13,6 +13,24 @@ static double error_of(const cria_bench_phase *p) {
     return p->predicted / p->seconds - 1;
 }
 
+static double per_step(double value, const cria_stage_figures *f) {
+    return f->steps ? value / (double)f->steps : 0;
+}
+
+static void json_stages(const cria_bench_case *c, const cria_bench_phase *p, cria_text *out) {
+    if (c->ranks < 2) return;
+    for (int i = 0; i < p->stages; i++) {
+        const cria_stage_figures *f = &p->stage[i];
+        cria_text_printf(out,
+                         "%s{\"ranks\":%d,\"steps\":%llu,\"busy_seconds_per_step\":%.6f,"
+                         "\"transfer_seconds_per_step\":%.6f,\"busy_share\":%.4f,\"sent_bytes_per_step\":%.1f}",
+                         i ? "," : ",\"stage_figures\":[", f->ranks, (unsigned long long)f->steps,
+                         per_step(f->busy_seconds, f), per_step(f->transfer_seconds, f),
+                         share(f->busy_seconds, f->active_seconds), per_step((double)f->sent, f));
+    }
+    cria_text_puts(out, p->stages ? "]" : "");
+}
+
 static void json_phase(const char *name, const cria_bench_case *c, const cria_bench_phase *p, cria_text *out) {
     double gbps = p->bytes / p->seconds / 1e9, gflops = p->operations / p->seconds / 1e9;
     cria_text_printf(out,
@@ -34,7 +52,9 @@ static void json_phase(const char *name, const cria_bench_case *c, const cria_be
                          o->bytes / o->seconds / 1e9, o->operations / o->seconds / 1e9);
         first = false;
     }
-    cria_text_puts(out, first ? "}" : "}}");
+    cria_text_puts(out, first ? "" : "}");
+    json_stages(c, p, out);
+    cria_text_puts(out, "}");
 }
 
 /* The two figures that compare engines, without looking into the phases. */
@@ -66,11 +86,12 @@ static void print_json(const cria_command *command, const cria_bench_case *cases
     cria_text_puts(out, ",\"results\":[");
     for (size_t i = 0; i < count; i++) {
         const cria_bench_case *c = &cases[i];
-        cria_text_printf(out,
-                         "%s{\"ranks\":%d,\"stages\":%d,\"threads\":%lld,\"batch\":%lld,\"prompt_tokens\":%lld,"
-                         "\"new_tokens\":%lld,",
-                         i ? "," : "", c->ranks, c->stages, (long long)c->threads, (long long)c->batch,
-                         (long long)c->prompt, (long long)c->generated);
+        cria_text_printf(
+            out,
+            "%s{\"ranks\":%d,\"stages\":%d,\"replicas\":%d,\"threads\":%lld,\"batch\":%lld,\"prompt_tokens\":%lld,"
+            "\"new_tokens\":%lld,",
+            i ? "," : "", c->ranks, c->stages, c->replicas, (long long)c->threads, (long long)c->batch,
+            (long long)c->prompt, (long long)c->generated);
         json_summary(c, out);
         json_phase("prefill", c, &c->prefill, out);
         cria_text_puts(out, ",");
@@ -105,6 +126,23 @@ static void profile_rows(const cria_bench_case *c, const cria_bench_phase *p, cr
         }
         cria_text_puts(out, "\n");
     }
+}
+
+static void stage_rows(const cria_bench_case *c, const cria_bench_phase *p, cria_text *out) {
+    for (int i = 0; c->ranks > 1 && i < p->stages; i++) {
+        const cria_stage_figures *f = &p->stage[i];
+        cria_text_printf(out,
+                         "%15sstage %d: %d rank%s, %.3f ms a step, %.3f ms transfer, busy %.0f%%, %.0f bytes sent\n",
+                         "", i, f->ranks, f->ranks > 1 ? "s" : "", 1e3 * per_step(f->busy_seconds, f),
+                         1e3 * per_step(f->transfer_seconds, f), 100 * share(f->busy_seconds, f->active_seconds),
+                         per_step((double)f->sent, f));
+    }
+}
+
+static void rank_row(const cria_bench_case *c, cria_text *out) {
+    if (c->ranks > 1)
+        cria_text_printf(out, "%15s%d ranks: %d replica%s of %d stage%s\n", "", c->ranks, c->replicas,
+                         c->replicas > 1 ? "s" : "", c->stages, c->stages > 1 ? "s" : "");
 }
 
 static void predicted_row(const cria_bench_case *c, const char *name, const cria_bench_phase *p, double *errors,
@@ -143,9 +181,12 @@ void cria_bench_print(const cria_command *command, const cria_bench_case *cases,
     }
     cria_text_puts(out, "threads batch  phase        tok/s  MB/token  MFLOP/tok   GB/s  share   GFLOP/s  share\n");
     for (size_t i = 0; i < count; i++) {
+        rank_row(&cases[i], out);
         table_row("prefill", &cases[i], &cases[i].prefill, out);
+        stage_rows(&cases[i], &cases[i].prefill, out);
         profile_rows(&cases[i], &cases[i].prefill, out);
         table_row("decode", &cases[i], &cases[i].decode, out);
+        stage_rows(&cases[i], &cases[i].decode, out);
         profile_rows(&cases[i], &cases[i].decode, out);
         cria_text_printf(out, "%15slimits: read %.2f GB/s, multiply %.1f GFLOP/s\n", "", cases[i].rates.read_gbps,
                          cases[i].peak_gflops);

@@ -1,9 +1,11 @@
 """/metrics: every counter and histogram moves by exactly what a known load should move it."""
+import json
 import re
+import shutil
 import socket
 
 import pytest
-from server import FIXTURES, Server
+from server import FIXTURES, RANKS, Server
 
 PROMPT = list(range(40, 80))  # 40 tokens: two full blocks of 16 and 8 more
 
@@ -145,3 +147,72 @@ def test_preemptions_are_counted():
         assert change["generation_tokens_total"] == 140 and change["prompt_tokens_total"] == 40
         # What was preempted is computed again: more tokens than the two alone need, but no more than once over.
         assert 2 * 89 < change["iteration_tokens_total_sum"] <= 3 * 89
+
+
+HIDDEN = 32  # of the model
+many_ranks = pytest.mark.skipif(bool(RANKS) or not shutil.which("mpirun"), reason="has ranks of its own, by mpirun")
+
+
+def stage(values, name, number=0):
+    return values[f"stage_{name} stage={number}"]
+
+
+@pytest.mark.skipif(bool(RANKS), reason="one rank's figures")
+def test_one_rank_is_one_stage_without_bubble(server):
+    change = moved(server, lambda: server.complete(PROMPT, max_tokens=7, ignore_eos=True))
+    assert stage(change, "steps_total") == change["iteration_tokens_total_count"]
+    assert 0 < stage(change, "busy_seconds_total") == stage(change, "active_seconds_total")
+    assert stage(change, "busy_seconds_total") < change["request_inference_time_seconds_sum"]
+    values = readings(server)
+    assert stage(values, "sent_bytes_total") == stage(values, "transfer_seconds_total") == 0
+    assert stage(values, "bubble_share") == 0
+    assert stage(values, "memory_bytes") > server.announced("kv")
+    assert not any(name.startswith("stage_predicted") for name in values)
+
+
+@many_ranks
+def test_every_stage_of_a_pipeline_tells_its_steps_and_bytes():
+    with Server(FIXTURES / "models" / "opt-f16-text", "-n", 2, "--pipeline-parallel-size", 2, name="m") as server:
+        change = moved(server, lambda: server.complete(PROMPT, max_tokens=7, ignore_eos=True))
+        # The prompt of 40 in two chunks, so that both stages have work, then a step for each token but the last.
+        for number in range(2):
+            assert stage(change, "steps_total", number) == 8 == change["iteration_tokens_total_count"]
+            assert 0 < stage(change, "busy_seconds_total", number) < stage(change, "active_seconds_total", number)
+            assert 0 < stage(readings(server), "bubble_share", number) < 1
+        assert stage(change, "active_seconds_total", 0) == stage(change, "active_seconds_total", 1)
+        assert stage(change, "sent_bytes_total", 0) == (40 + 6) * HIDDEN * 4
+        assert stage(change, "sent_bytes_total", 1) == 0
+        assert stage(change, "transfer_seconds_total", 1) > 0
+
+
+@many_ranks
+def test_replicas_share_requests_and_figures():
+    with Server(FIXTURES / "models" / "opt-f16-text", "--data-parallel-size", 2, name="m") as server:
+        assert server.request("GET", "/plan").json["schedule"]["replicas"] == 2
+        alone = [server.complete([50 + i] * 20, max_tokens=9, ignore_eos=True)["choices"][0]["text"] for i in range(4)]
+        change = moved(server, lambda: alone.append(server.complete(
+            [[50 + i] * 20 for i in range(4)], max_tokens=9, ignore_eos=True)))
+        assert [choice["text"] for choice in alone[4]["choices"]] == alone[:4]
+        assert stage(change, "steps_total") == change["iteration_tokens_total_count"]
+        # Two sequences on each: neither replica has run all four together.
+        assert change["iteration_tokens_total_count"] >= 2 * 9
+
+
+@many_ranks
+def test_what_a_plan_file_predicts_stands_beside_what_is_achieved(tmp_path):
+    plan = tmp_path / "plan.json"
+    model = FIXTURES / "models" / "opt-f16-text"
+    with Server(model, "-n", 2, "--pipeline-parallel-size", 2, name="m") as server:
+        text = server.request("GET", "/plan").text
+    data = json.loads(text)
+    data["predicted"] = {"step_seconds": 0.25, "tokens_per_second": 4, "first_token": 1, "latency": 2}
+    for number, one in enumerate(data["stages"]):
+        one["predicted"] = {"compute": 0.5 + number, "collectives": 0.25, "resharding": 0.125, "memory": 1000 + number}
+    plan.write_text(json.dumps(data))
+    with Server(model, "--plan", plan, name="m") as server:
+        values = readings(server)
+        assert values["predicted_step_seconds"] == 0.25
+        for number in range(2):
+            assert stage(values, "predicted_step_seconds", number) == 0.875 + number
+            assert stage(values, "predicted_memory_bytes", number) == 1000 + number
+            assert stage(values, "memory_bytes", number) > 1000
