@@ -1,6 +1,7 @@
 /* cria plan: cuts a model over a cluster; with --net and --mesh, runs the intra-operator pass alone. */
 #include "base/file.h"
 #include "models/family.h"
+#include "parallel/lower/traffic.h"
 #include "parallel/nets/network.h"
 #include "parallel/plan/plan_svg.h"
 #include "parallel/plan/plan_table.h"
@@ -150,6 +151,14 @@ static cria_status write_file(const char *path, const cria_text *text, cria_erro
     return good ? CRIA_OK : cria_fail(err, CRIA_ERR_IO, "%s: %s", path, strerror(errno));
 }
 
+/* What the planner knows of the traffic are costs; what will be sent, its ranks' programs say. */
+static cria_status count_traffic(cria_stages_result *result, cria_error *err) {
+    const cria_plan_notes *n = &result->notes;
+    cria_status status = cria_plan_traffic(result->graph, result->plan, n->tokens, n->tokens, n->bytes, err);
+    if (status != CRIA_OK) cria_stages_result_deinit(result);
+    return status;
+}
+
 static cria_status plan_model_on(const cria_command *command, plan_model *m, const cria_cluster *cluster,
                                  cria_error *err) {
     const cria_main_options *o = command->options;
@@ -157,6 +166,8 @@ static cria_status plan_model_on(const cria_command *command, plan_model *m, con
     cria_stages_result result;
     CRIA_TRY(set_options(command, m, &options, err));
     CRIA_TRY(cria_stages_plan(m->graph, cluster, &options, &result, err));
+    if (command->path && options.objective != CRIA_OBJECTIVE_TRAIN)
+        CRIA_TRY(count_traffic(&result, err));
     cria_text text;
     cria_text_init(&text);
     if (o->json)
