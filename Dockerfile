@@ -11,7 +11,7 @@ RUN ./run build
 FROM debian:12-slim
 RUN apt-get update -qq \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-      libcjson1 libmicrohttpd12 libopenmpi3 libpcre2-8-0 libsentencepiece0 libstdc++6 zlib1g openmpi-bin >/dev/null \
+      libcjson1 libglpk40 libmicrohttpd12 libopenmpi3 libpcre2-8-0 libsentencepiece0 libstdc++6 zlib1g openmpi-bin >/dev/null \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --system --uid 10001 --no-create-home --home-dir /models --shell /usr/sbin/nologin cria \
  && install -d -o cria -g cria /models

@@ -1,6 +1,6 @@
-/* A clock for measuring the solver on a machine that is busy with other work: preloaded, it gives the monotonic clock as
- * the processor time of the main thread, which takes part in all of the solver's phases, or the process's share of it
- * on THREADS cores, whichever is more. Only for bench/solve. */
+/* A clock for measuring the solver on a machine that is busy with other work: preloaded, it gives the monotonic clock
+ * as the processor time of the main thread, which takes part in all of the solver's phases, or the process's share of
+ * it on THREADS cores, whichever is more. Only for bench/solve. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sys/syscall.h>

@@ -3,6 +3,7 @@
  * thread was faster. */
 #include "base/clock.h"
 #include "parallel/solve/exact.h"
+#include "parallel/solve/lp.h"
 #include "parallel/solve/solver.h"
 
 #include <math.h>
@@ -13,9 +14,17 @@
 
 /* A round is about this much work, in operations on costs. */
 #define MOST_ROUND_WORK 1e8
-enum { MOST_THREADS = 64, REFRESH_PASSES = 30, MOST_PASSES = 512, WORK_PER_MOVE = 150, REPAIR_ROUNDS = 300 };
+enum {
+    MOST_THREADS = 64,
+    REFRESH_PASSES = 30,
+    MOST_PASSES = 512,
+    WORK_PER_MOVE = 150,
+    REPAIR_ROUNDS = 300,
+    MOST_PIVOTS = 20000
+};
 #define FIRST_RUN INT64_C(100000)
 #define LEAST_STEP 1e-7
+#define RUN_SHARE 0.12
 /* The dual rests once PATIENCE passes have closed less than this part of the gap. */
 #define LEAST_GAIN 0.015
 enum { WARM_PASSES = 60, PATIENCE = 150, MOVES_PER_NODE = 1000 };
@@ -30,8 +39,8 @@ typedef struct {
     bool repairing;  /* nothing fits yet */
     double improved; /* best cost that was offered */
     int64_t chunk;
+    const atomic_bool *pause; /* set by the thread that ends a round by the clock; NULL: rounds of `chunk` */
     const cria_until *until;
-    double seconds;
 } worker;
 
 typedef enum { CLIMB, EXACT, REST } pace;
@@ -49,6 +58,9 @@ typedef struct {
     double mark;         /* the bound, PATIENCE passes ago at most */
     int marked;          /* the pass it was taken at */
     bool stalled;
+    int searches; /* exact ones */
+    bool timed;   /* by the clock: rounds last as long as the slowest part of them, runs of annealing end on time */
+    atomic_bool pause;
     int warm;   /* passes before the prices move */
     bool *keep; /* [strategies]: not ruled out */
     size_t dropped;
@@ -58,7 +70,6 @@ typedef struct {
     double x_cost;
     bool x_found, complete;
     cria_status status;
-    double seconds;
 } epoch;
 
 /* What the problem may cost at most if it can be had at all. */
@@ -114,14 +125,31 @@ static cria_status leave_prices(epoch *e) {
     return CRIA_OK;
 }
 
+/* By the clock, a run takes a share of the time that has passed, and the last one all that is left: it ends cold. */
+static void time_run(const epoch *e, worker *w) {
+    const cria_solver *s = e->solver;
+    uint64_t now = cria_clock_ns();
+    double passed = cria_seconds_between(s->start, now), left = cria_seconds_between(now, s->until.deadline);
+    double slot = fmax(passed * RUN_SHARE, 0.05);
+    if (now >= s->until.deadline) left = 0;
+    bool last = left < 2 * slot;
+    if (last) {
+        slot = left;
+        w->factor = 1;
+    }
+    w->run.begin = now;
+    w->run.end = now + (uint64_t)(slot * 1e9) + 1;
+}
+
 static void begin_run(epoch *e, worker *w, int number) {
     static const double factors[] = {1, 0.3, 3};
     const cria_solver *s = e->solver;
     w->factor = factors[(w->runs + number) % 3];
+    w->run = (cria_anneal){.moves = FIRST_RUN << (w->runs / 2 < 14 ? w->runs / 2 : 14), .weight = 1};
+    if (e->timed) time_run(e, w);
     double scale = fmax((double)s->cost - e->net.constant, 1) / e->net.nodes;
-    double hot = 0.06 * scale * s->heat * w->factor;
-    w->run = (cria_anneal){
-        .moves = FIRST_RUN << (w->runs / 2 < 14 ? w->runs / 2 : 14), .hot = hot, .cold = hot / 50, .weight = 1};
+    w->run.hot = 0.02 * scale * s->heat * w->factor;
+    w->run.cold = w->run.hot / 50;
     /* while prices move, a run must not outlive them */
     int64_t most = (int64_t)e->net.nodes * MOVES_PER_NODE;
     if (e->pace == CLIMB && w->run.moves > most) w->run.moves = most;
@@ -140,12 +168,10 @@ static void place_worker(epoch *e, worker *w, int32_t *x) {
 
 static void *run_worker(void *context) {
     worker *w = context;
-    uint64_t start = cria_clock_ns();
     if (w->repairing)
         w->repairing = !cria_search_repair(&w->search, 1e-3 * fabs(w->search.cost) + 1, REPAIR_ROUNDS, w->until);
     else
-        cria_search_anneal(&w->search, &w->run, w->chunk, w->until);
-    w->seconds = cria_seconds_between(start, cria_clock_ns());
+        cria_search_anneal(&w->search, &w->run, w->chunk, w->pause, w->until);
     return NULL;
 }
 
@@ -170,10 +196,23 @@ static void refresh(epoch *e) {
     }
 }
 
+/* Branch and bound of our own first: it settles most. Where it does not, GLPK's multipliers make its bounds better, if
+ * the net is small enough, and GLPK branches on what it branches on badly. */
 static void search_exactly(epoch *e) {
+    cria_solver *s = e->solver;
+    int64_t steps = s->steps / (1 + e->net.nodes / 20);
+    bool small = e->searches++ > 0 && cria_lp_suits(&e->net), found = false;
+    if (small && e->searches == 2) e->status = cria_lp_relax(&e->dual, MOST_PIVOTS, &s->until, NULL);
+    if (small && e->searches == 2 && e->status == CRIA_OK) {
+        cria_dual_pass(&e->dual); /* keeps the prices if they are better */
+        if (s->found) rule_out(e);
+    }
     refresh(e);
-    e->status = cria_exact_search(&e->dual, &e->x_cost, e->x, e->solver->steps / (1 + e->net.nodes / 20),
-                                  &e->solver->until, &e->x_found, &e->complete);
+    if (e->status == CRIA_OK)
+        e->status = cria_exact_search(&e->dual, &e->x_cost, e->x, steps, &s->until, &e->x_found, &e->complete);
+    if (!small || e->status != CRIA_OK || e->complete || cria_until_over(&s->until)) return;
+    e->status = cria_lp_search(&e->net, &e->x_cost, e->x, steps / 1000, &s->until, &found, &e->complete);
+    e->x_found = e->x_found || found;
 }
 
 static void climb(epoch *e) {
@@ -200,10 +239,8 @@ static void climb(epoch *e) {
 }
 
 static void run_dual(epoch *e) {
-    uint64_t start = cria_clock_ns();
     if (e->pace == CLIMB) climb(e);
     if (e->pace == EXACT) search_exactly(e);
-    e->seconds = cria_seconds_between(start, cria_clock_ns());
 }
 
 /* What the round has found, in the order of the threads. */
@@ -222,7 +259,7 @@ static cria_status gather(epoch *e, int first, int32_t *x) {
         }
         if (w->repairing) {
             if (e->pace != REST) cria_search_set(&w->search, e->dual.x, e->dual.price);
-        } else if (w->run.done == w->run.moves) {
+        } else if (w->run.over || w->run.moves == 0) {
             /* halfway to the heat that found something */
             if (w->runs > 0 && s->cost < w->before) s->heat *= sqrt(w->factor);
             if (w->runs > 0) place_worker(e, w, x);
@@ -259,21 +296,19 @@ static cria_status run_round(epoch *e, int32_t *x) {
     bool started[MOST_THREADS] = {false};
     /* the dual has a thread of its own, if there are two */
     int first = e->pace != REST && e->threads > 1;
-    bool timed = s->options->iterations <= 0;
     e->limit = e->x_cost = s->found ? (double)s->cost : e->net.constant + e->net.forbidden;
     e->passes = (int)fmin(fmax(e->work / (4.0 * (double)e->net.entries + 1), 1), MOST_PASSES);
+    atomic_store(&e->pause, false);
     for (int k = first; k < e->threads; k++) {
-        e->worker[k].chunk = (int64_t)(e->work / WORK_PER_MOVE) + 1;
-        if (e->pace == CLIMB && !e->worker[k].repairing) cria_search_price(&e->worker[k].search, e->dual.best_price);
-        /* by the clock, what a move costs is known better */
-        if (timed && e->pace != REST && first && e->seconds > 1e-3 && e->worker[k].seconds > 1e-3) {
-            double ratio = fmin(fmax(e->seconds / e->worker[k].seconds, 0.2), 5);
-            e->worker[k].chunk = (int64_t)((double)e->worker[k].chunk * ratio) + 1;
-        }
+        worker *w = &e->worker[k];
+        w->chunk = e->timed && k > 0 ? INT64_MAX / 2 : (int64_t)(e->work / WORK_PER_MOVE) + 1;
+        w->pause = e->timed && k > 0 ? &e->pause : NULL;
+        if (e->pace == CLIMB && !w->repairing) cria_search_price(&w->search, e->dual.best_price);
         if (k > 0) started[k] = pthread_create(&thread[k], NULL, run_worker, &e->worker[k]) == 0;
     }
     if (e->pace != REST) run_dual(e);
     if (!first) run_worker(&e->worker[0]);
+    atomic_store(&e->pause, true);
     for (int k = 1; k < e->threads; k++) {
         if (k < first) continue;
         if (started[k])
@@ -294,9 +329,37 @@ static bool worth_reducing(const epoch *e) {
     return e->dropped * (e->pace == CLIMB ? 16 : 50) > all;
 }
 
+/* What the workers are at, as assignments of the problem. */
+static cria_status leave_runs(epoch *e) {
+    cria_solver *s = e->solver;
+    for (int k = 0; k < e->threads; k++) {
+        const worker *w = &e->worker[k];
+        cria_kept_run *kept = &s->kept[k];
+        free(kept->x);
+        *kept = (cria_kept_run){.run = w->run, .runs = w->runs, .factor = w->factor, .before = w->before};
+        if (w->repairing || w->run.moves == 0 || w->run.over) continue;
+        kept->x = malloc(((size_t)cria_problem_nodes(s->problem) + 1) * sizeof *kept->x);
+        cria_status status = kept->x ? cria_reduction_expand(&s->reduction, w->search.x, kept->x) : CRIA_ERR_MEMORY;
+        if (status != CRIA_OK) return status;
+    }
+    return CRIA_OK;
+}
+
+/* Goes on with the run where it was, or where it can be near that. */
+static void take_run(epoch *e, worker *w, const cria_kept_run *kept, int32_t *x) {
+    memset(x, 0, (size_t)e->net.nodes * sizeof *x);
+    cria_reduction_project(&e->solver->reduction, kept->x, x);
+    cria_search_set(&w->search, x, e->dual.best_price);
+    w->repairing = !cria_search_fits(&w->search);
+    w->run = kept->run;
+    w->factor = kept->factor;
+    w->before = kept->before;
+}
+
 static cria_status reduce_further(epoch *e) {
     cria_solver *s = e->solver;
     cria_status status = leave_prices(e);
+    if (status == CRIA_OK) status = leave_runs(e);
     if (status == CRIA_OK) status = cria_reduction_restrict(&s->reduction, e->keep, &s->until);
     if (status != CRIA_ERR_INFEASIBLE) return status;
     cria_solver_close(s); /* nothing cheaper is left */
@@ -338,6 +401,7 @@ cria_status cria_epoch(cria_solver *s) {
     if (!e) return CRIA_ERR_MEMORY;
     e->solver = s;
     e->threads = s->options->threads;
+    e->timed = s->until.deadline && s->options->iterations <= 0;
     e->next_rest = 10;
     e->work = s->rounds == 0 ? 1e6 : MOST_ROUND_WORK / 4;
     cria_status status = open_epoch(e);
@@ -346,7 +410,13 @@ cria_status cria_epoch(cria_solver *s) {
     if (status == CRIA_OK) {
         cria_dual_pass(&e->dual);
         cria_solver_raise(s, e->dual.best);
-        for (int k = 0; k < e->threads; k++) place_worker(e, &e->worker[k], x);
+        for (int k = 0; k < e->threads; k++) {
+            e->worker[k].runs = s->kept[k].runs;
+            if (s->kept[k].x)
+                take_run(e, &e->worker[k], &s->kept[k], x);
+            else
+                place_worker(e, &e->worker[k], x);
+        }
         if (e->net.nodes <= 100) e->pace = EXACT; /* it may be over at once */
     }
     bool reduced = false;

@@ -253,18 +253,29 @@ static void propose(cria_search *s, double temperature, double weight, int64_t k
     cria_search_keep(s);
 }
 
-void cria_search_anneal(cria_search *s, cria_anneal *run, int64_t chunk, const cria_until *until) {
-    if (s->net->nodes == 0) return;
-    int64_t end = run->moves - run->done < chunk ? run->moves : run->done + chunk;
-    while (run->done < end) {
-        double part = (double)run->done / (double)run->moves, left = 1 - part;
+/* How much of the run is behind it. */
+static double part_done(const cria_anneal *run) {
+    if (!run->end) return (double)run->done / (double)run->moves;
+    uint64_t now = cria_clock_ns();
+    return now >= run->end ? 1 : now <= run->begin ? 0 : (double)(now - run->begin) / (double)(run->end - run->begin);
+}
+
+void cria_search_anneal(cria_search *s, cria_anneal *run, int64_t chunk, const atomic_bool *pause,
+                        const cria_until *until) {
+    if (s->net->nodes == 0) run->over = true;
+    int64_t end = run->done + chunk;
+    while (run->done < end && !run->over) {
+        double part = part_done(run), left = 1 - part;
+        run->over = part >= 1;
         double temperature = run->hot * pow(run->cold / run->hot, part);
         double weight = run->weight * (left > 0.3 ? 1 : left / 0.3);
         int64_t stop = end - run->done < 1024 ? end : run->done + 1024;
+        if (!run->end && stop > run->moves) stop = run->moves;
         while (run->done < stop) propose(s, temperature, weight, run->done++);
         if (cria_until_over(until)) return;
+        if (pause && atomic_load_explicit(pause, memory_order_relaxed)) break;
     }
-    if (run->done < run->moves) return;
+    if (!run->over) return;
     for (int k = 0; k < 20 && !cria_until_over(until) && descend(s, 0, true); k++) continue;
     cria_search_keep(s);
 }

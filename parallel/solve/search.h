@@ -33,15 +33,19 @@ void cria_search_set(cria_search *search, const int32_t *x, const double *price)
 void cria_search_price(cria_search *search, const double *price);
 /* Raises prices where memory is short until x fits, then descends. True if it fits; best is kept up to date. */
 bool cria_search_repair(cria_search *search, double scale, int rounds, const cria_until *until);
-/* A run of annealing: `moves` proposals from temperature `hot` down to `cold`, the weight of the prices falling from
- * `weight` to 0 at the end. */
+/* A run of annealing from temperature `hot` down to `cold`, the weight of the prices falling from `weight` to 0 at the
+ * end: of `moves` proposals, or, where `end` is not 0, from `begin` to `end` by the clock, however many that are. */
 typedef struct {
     int64_t moves, done;
+    uint64_t begin, end; /* ns */
     double hot, cold, weight;
+    bool over;
 } cria_anneal;
 
-/* Goes on with the run for at most `chunk` proposals; then, where it is done, descends. x must fit. */
-void cria_search_anneal(cria_search *search, cria_anneal *run, int64_t chunk, const cria_until *until);
+/* Goes on with the run for at most `chunk` proposals, or until `pause` is set (NULL: never); then, where it is over,
+ * descends. x must fit. */
+void cria_search_anneal(cria_search *search, cria_anneal *run, int64_t chunk, const atomic_bool *pause,
+                        const cria_until *until);
 
 bool cria_search_fits(const cria_search *search);
 

@@ -119,7 +119,8 @@ cria_status cria_solve(const cria_problem *problem, const cria_solve_options *op
     if (options->seconds > 0) s->until.deadline = s->start + (uint64_t)(options->seconds * 1e9);
     s->best = calloc(1, room);
     s->candidate = calloc(1, room);
-    cria_status status = s->best && s->candidate ? run(s) : CRIA_ERR_MEMORY;
+    s->kept = calloc((size_t)options->threads, sizeof *s->kept);
+    cria_status status = s->best && s->candidate && s->kept ? run(s) : CRIA_ERR_MEMORY;
     out->seconds = seconds_since(s);
     if (status == CRIA_ERR_MEMORY && !s->found) {
         cria_fail(err, status, "no memory to solve a problem of %d nodes", cria_problem_nodes(problem));
@@ -139,6 +140,8 @@ cria_status cria_solve(const cria_problem *problem, const cria_solve_options *op
     free(s->best);
     free(s->candidate);
     free(s->price);
+    for (int k = 0; s->kept && k < options->threads; k++) free(s->kept[k].x);
+    free(s->kept);
     free(s);
     return status;
 }

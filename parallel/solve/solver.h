@@ -7,6 +7,15 @@
 #include "parallel/solve/search.h"
 #include "parallel/solve/solve.h"
 
+/* A thread's annealing, kept while the problem is reduced further. */
+typedef struct {
+    int32_t *x; /* [nodes of the problem]; NULL: nothing is kept */
+    cria_anneal run;
+    int runs;
+    double factor;
+    int64_t before;
+} cria_kept_run;
+
 typedef struct {
     const cria_problem *problem;
     const cria_solve_options *options;
@@ -16,12 +25,13 @@ typedef struct {
     int32_t *best, *candidate; /* [nodes of the problem] */
     int64_t cost, bound;
     bool found, proven;
-    int64_t rounds; /* done, of options->iterations */
-    int64_t steps;  /* of the next exact search */
-    double *price;  /* [slices of the first model]: where the next epoch's prices begin; NULL: at 0 */
-    int slices;     /* of the first model */
-    double step;    /* of the dual when the last epoch ended */
-    double heat;    /* of annealing, as a factor; what has been best so far */
+    int64_t rounds;      /* done, of options->iterations */
+    int64_t steps;       /* of the next exact search */
+    double *price;       /* [slices of the first model]: where the next epoch's prices begin; NULL: at 0 */
+    int slices;          /* of the first model */
+    double step;         /* of the dual when the last epoch ended */
+    double heat;         /* of annealing, as a factor; what has been best so far */
+    cria_kept_run *kept; /* [threads] */
 } cria_solver;
 
 /* Judges an assignment of the reduced problem by the problem itself, and keeps it if it is the best. */

@@ -28,7 +28,7 @@ WRAPPED = (
     (r"(cuda|cublas|cub/|curand|cusparse|nvml|nvtx)", r"kernels/cuda/.*"),
     (r"nccl", r"parallel/comm.*"),
     (r"mpi\.h", r"parallel/comm.*"),
-    (r"glpk", r"parallel/plan.*"),
+    (r"glpk", r"parallel/solve/lp\.c"),
 )
 
 # C++ is for device code and for the one shim around a C++ library.

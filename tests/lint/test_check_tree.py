@@ -54,7 +54,7 @@ class CheckTree(unittest.TestCase):
             "cuda_runtime.h": ("kernels/cuda/device.c", "kernels/kernels.c"),
             "mpi.h": ("parallel/comm/mpi.c", "parallel/execute/run.c"),
             "nccl.h": ("parallel/comm/nccl.c", "kernels/cuda/device.c"),
-            "glpk.h": ("parallel/plan/solve.c", "tests/parallel/test_solve.c"),
+            "glpk.h": ("parallel/solve/lp.c", "parallel/solve/exact.c"),
         }
         for header, (wrapper, other) in wrapped.items():
             self.assert_clean(wrapper, f"#include <{header}>\n")
