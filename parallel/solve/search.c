@@ -262,7 +262,7 @@ static double part_done(const cria_anneal *run) {
 
 void cria_search_anneal(cria_search *s, cria_anneal *run, int64_t chunk, const atomic_bool *pause,
                         const cria_until *until) {
-    if (s->net->nodes == 0) run->over = true;
+    if (s->net->nodes == 0 || run->moves == 0) return; /* nothing to do, or not begun */
     int64_t end = run->done + chunk;
     while (run->done < end && !run->over) {
         double part = part_done(run), left = 1 - part;
