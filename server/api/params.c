@@ -320,6 +320,12 @@ static cria_status read_flags(const cria_json_value *body, bool chat, cria_param
     CRIA_TRY(cria_field_bool(body, "include_stop_str_in_output", &p->include_stop, NULL, err));
     CRIA_TRY(cria_field_bool(body, "skip_special_tokens", &p->skip_special, NULL, err));
     CRIA_TRY(cria_field_bool(body, "add_special_tokens", &p->add_special, NULL, err));
+    /* Without effect: a tokenizer of bytes or pieces puts nothing between tokens, and beams there are none yet. */
+    bool ignored;
+    double penalty;
+    CRIA_TRY(cria_field_bool(body, "spaces_between_special_tokens", &ignored, NULL, err));
+    CRIA_TRY(cria_field_bool(body, "early_stopping", &ignored, NULL, err));
+    CRIA_TRY(cria_field_double(body, "length_penalty", &penalty, NULL, err));
     CRIA_TRY(cria_field_bool(body, "return_tokens_as_token_ids", &p->token_ids_as_text, NULL, err));
     CRIA_TRY(cria_field_bool(body, "return_token_ids", &p->return_ids, NULL, err));
     const cria_json_value *options = cria_json_get(body, "stream_options");

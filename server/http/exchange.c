@@ -97,6 +97,7 @@ static void name_exchange(cria_exchange *exchange, const char *given) {
     size_t length = given ? strlen(given) : 0;
     bool usable = length > 0 && length < sizeof exchange->request_id;
     for (size_t i = 0; usable && i < length; ++i) usable = given[i] > 32 && given[i] < 127;
+    exchange->named = usable;
     if (usable) {
         memcpy(exchange->request_id, given, length + 1);
     } else {

@@ -42,6 +42,7 @@ struct cria_exchange {
     cria_exchange_state state;
     const char *method, *url; /* MHD's, while `socket` is there */
     char request_id[72];
+    bool named; /* request_id is the client's */
     cria_text body;
     bool misframed; /* where the request ends is in doubt: it is answered at once and the connection closed */
     bool receiving; /* the body is not all here */

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -129,8 +130,11 @@ static void generate(cria_exchange *exchange, cria_api_kind kind) {
     cria_api_error error = {0};
     if (!cria_generate_has_room(exchange)) return; /* it has filled up while the body came */
     const char *body = exchange->body.data ? exchange->body.data : "";
-    cria_status status = cria_generation_create(&server->api, kind, body, exchange->body.length, exchange->request_id,
-                                                &exchange->generation, &error);
+    const char *label = exchange->named ? exchange->request_id : NULL;
+    cria_status status =
+        cria_generation_create(&server->api, kind, body, exchange->body.length, label, &exchange->generation, &error);
+    if (status == CRIA_OK && !label) /* the header and the body name the request alike */
+        snprintf(exchange->request_id, sizeof exchange->request_id, "%s", strchr(exchange->generation->id, '-') + 1);
     cria_text_deinit(&exchange->body);
     cria_text_init(&exchange->body);
     if (status != CRIA_OK) {

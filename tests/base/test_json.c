@@ -1,5 +1,4 @@
 /* JSON: what is accepted, what is refused and where, exact integers, U+0000, typed members. */
-#include "base/clock.h"
 #include "base/json.h"
 #include "base/text.h"
 
@@ -11,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -399,7 +399,7 @@ static void a_vocabulary_of_100000_members_is_walked_at_once(void **state) {
     cria_text_puts(&text, "{");
     for (int i = 0; i < 100000; i++) cria_text_printf(&text, "%s\"token%d\\u00e9\":%d", i ? "," : "", i, i);
     cria_text_puts(&text, "}");
-    uint64_t start = cria_clock_ns();
+    clock_t start = clock(); /* of the processor: how busy the machine is does not count */
     cria_json *json;
     assert_int_equal(cria_json_parse(text.data, text.length, &json, NULL), CRIA_OK);
     int64_t expected = 0, number;
@@ -407,8 +407,8 @@ static void a_vocabulary_of_100000_members_is_walked_at_once(void **state) {
         assert_true(cria_json_int(v, &number) && number == expected++);
     }
     assert_int_equal(expected, 100000);
-    /* 0.02 s in release; anything quadratic takes minutes. */
-    assert_true(cria_seconds_between(start, cria_clock_ns()) < 5);
+    /* 0.02 s in release, 1 s under a sanitizer; anything quadratic takes minutes. */
+    assert_true(clock() - start < 20 * CLOCKS_PER_SEC);
     cria_json_destroy(json);
     cria_text_deinit(&text);
 }

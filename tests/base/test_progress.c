@@ -41,21 +41,19 @@ static void a_log_gets_plain_lines_now_and_then(void **state) {
     size_t length;
     FILE *stream = open_memstream(&text, &length);
     cria_progress *progress = cria_progress_create(stream, "packing weights", "B", 2000000000);
-    for (int i = 0; i < 11; i++) {
-        usleep(100000);
-        cria_progress_advance(progress, 100000000);
-    }
+    usleep(1100000); /* a line is due after a second: the first advance prints it, however late it comes */
+    cria_progress_advance(progress, 1000000000);
     fflush(stream);
     assert_int_equal(strncmp(text, "packing weights: ", 17), 0);
     assert_non_null(strstr(text, "1.0 GB of 2.0 GB, "));
     assert_non_null(strstr(text, "B/s, "));
     assert_non_null(strstr(text, " left\n"));
-    cria_progress_advance(progress, 900000000);
+    cria_progress_advance(progress, 1000000000);
     cria_progress_destroy(progress);
     fclose(stream);
     int lines = 0;
     for (size_t i = 0; i < length; i++) lines += text[i] == '\n';
-    assert_int_equal(lines, 2);
+    assert_in_range(lines, 2, 3); /* 3 where the machine itself took its time between the two */
     assert_non_null(strstr(text, "\npacking weights: 100%, 2.0 GB of 2.0 GB, "));
     assert_null(strchr(text, '\r'));
     assert_null(strchr(text, '\033'));

@@ -166,6 +166,40 @@ static void keys_that_change_results_are_refused_by_name(void **state) {
     accept(LLAMA_WITH("\"rope_interleaved\":false,\"is_llama_config\":true,\"layer_types\":[\"full_attention\"]"));
 }
 
+static void keys_of_other_families_are_refused_by_name(void **state) {
+    (void)state;
+    static const char *const keys[] = {"\"rotary_pct\":0.25",
+                                       "\"use_parallel_residual\":true",
+                                       "\"parallel_attn\":true",
+                                       "\"qk_norm\":true",
+                                       "\"use_qk_norm\":true",
+                                       "\"qk_layernorm\":true",
+                                       "\"clip_qkv\":8.0",
+                                       "\"query_pre_attn_scalar\":256",
+                                       "\"attention_chunk_size\":8192",
+                                       "\"no_rope_layers\":[1]",
+                                       "\"no_rope_layer_interval\":4",
+                                       "\"rope_local_base_freq\":1e4",
+                                       "\"scale_emb\":12",
+                                       "\"scale_depth\":1.4",
+                                       "\"attn_logit_softcapping\":50",
+                                       "\"attention_multiplier\":2",
+                                       "\"embedding_multiplier\":12",
+                                       "\"residual_multiplier\":0.22",
+                                       "\"logits_scaling\":8",
+                                       "\"logit_scale\":0.06",
+                                       "\"num_local_experts\":8",
+                                       "\"num_experts\":4",
+                                       "\"alibi\":true",
+                                       "\"is_encoder_decoder\":true"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        char text[128], name[64];
+        snprintf(text, sizeof text, LLAMA_WITH("%s"), keys[i]);
+        snprintf(name, sizeof name, "%.*s", (int)(strcspn(keys[i] + 1, "\"")), keys[i] + 1);
+        refuse(text, CRIA_ERR_UNSUPPORTED, name, "not supported");
+    }
+}
+
 static void numbers_out_of_range_or_in_contradiction_are_format_errors(void **state) {
     (void)state;
     const cria_status no = CRIA_ERR_FORMAT;
@@ -256,6 +290,7 @@ int main(void) {
         cmocka_unit_test(llama_of_transformers_4_and_5_mean_the_same),
         cmocka_unit_test(llama_defaults_and_linear_rope_are_read),
         cmocka_unit_test(keys_that_change_results_are_refused_by_name),
+        cmocka_unit_test(keys_of_other_families_are_refused_by_name),
         cmocka_unit_test(numbers_out_of_range_or_in_contradiction_are_format_errors),
         cmocka_unit_test(a_folder_gives_its_config_and_the_ids_of_generation_config),
         cmocka_unit_test(activation_names_go_both_ways),

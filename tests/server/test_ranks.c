@@ -43,10 +43,6 @@ static void run(world *w, answer *a) {
         world_add(w, 1, a->prompt, at, a->count - at < 7 ? a->count - at : 7);
         world_step(w, at);
     }
-    int64_t floats = a->count * w->vocab;
-    a->logits = malloc((size_t)floats * sizeof *a->logits);
-    assert_non_null(a->logits);
-    memcpy(a->logits, w->logits, (size_t)floats * sizeof *a->logits);
     for (int i = 0; i < GREEDY; i++) {
         a->greedy[i] = a->prompt[a->count + i] = w->result->result[w->batch->rows - 1].token;
         cria_batch_clear(w->batch);
@@ -55,6 +51,7 @@ static void run(world *w, answer *a) {
         world_step(w, WORLD_PROMPT);
     }
     world_close(w);
+    a->logits = w->logits;
 }
 
 static void compare(const char *name, const char *plan, const answer *one, const answer *many, int64_t vocab) {

@@ -25,6 +25,9 @@ typedef struct {
     pthread_t thread;
     cria_status status;
     cria_error err;
+    float *logits; /* [WORLD_PROMPT][vocab]: of its columns */
+    int64_t vocab_begin, vocab_count;
+    int step; /* that it works on, from 1 */
 } world_rank;
 
 struct world {
@@ -37,10 +40,10 @@ struct world {
     cria_batch *batch;
     cria_batch_result *result;
     int64_t vocab, block_tokens;
-    float *logits; /* [WORLD_PROMPT][vocab], whole rows whoever computed them */
-    int64_t base;  /* position of the step's first row */
+    float *logits; /* of hand-made steps, once closed: [WORLD_PROMPT][vocab], for the caller to free */
     struct {
         int32_t tokens, rows;
+        int64_t base; /* position of the first row */
     } steps[WORLD_STEPS];
     int step_count;
 };
@@ -56,14 +59,33 @@ static bool world_sent_right(const world_rank *r, char text[100]) {
     return sent == expected;
 }
 
+/* Into the rank's own memory: ranks that hold the same columns write the same rows, and one that nobody waits for may
+ * be a step behind. */
 static void world_keep(void *context, int64_t first_row, int64_t rows, int64_t vocab, int64_t stride,
                        const float *logits) {
     world_rank *r = context;
-    world *w = r->all;
     const cria_program *p = cria_runtime_program(r->runtime);
-    for (int64_t i = 0; i < rows && w->base + first_row + i < WORLD_PROMPT; i++)
-        memcpy(w->logits + (w->base + first_row + i) * p->vocab_all + p->vocab_begin, logits + i * stride,
+    if (first_row == 0) r->step++;
+    int64_t base = r->all->steps[r->step - 1].base;
+    r->vocab_begin = p->vocab_begin;
+    r->vocab_count = vocab;
+    for (int64_t i = 0; i < rows && base + first_row + i < WORLD_PROMPT; i++)
+        memcpy(r->logits + (base + first_row + i) * p->vocab_all + p->vocab_begin, logits + i * stride,
                (size_t)vocab * sizeof *logits);
+}
+
+/* Once the ranks have ended: whole rows from everybody's columns, for the caller to free. */
+static void world_gather(world *w) {
+    w->logits = calloc((size_t)(WORLD_PROMPT * w->vocab), sizeof *w->logits);
+    assert_non_null(w->logits);
+    for (int r = 0; r < w->size; r++) {
+        const world_rank *from = &w->rank[r];
+        for (int64_t row = 0; row < WORLD_PROMPT; row++) {
+            int64_t first = row * w->vocab + from->vocab_begin;
+            memcpy(w->logits + first, from->logits + first, (size_t)from->vocab_count * sizeof *w->logits);
+        }
+        free(from->logits);
+    }
 }
 
 static cria_status world_open_rank(world_rank *r) {
@@ -82,7 +104,10 @@ static cria_status world_open_rank(world_rank *r) {
                                     .make_plan = r->all->make_plan,
                                     .plan_context = r->all->context};
     CRIA_TRY(cria_runtime_open(r->all->path, &options, &request, NULL, &r->runtime, &r->err));
-    if (!r->all->options) cria_executor_set_sink(cria_runtime_executor(r->runtime), world_keep, r);
+    if (r->all->options) return CRIA_OK;
+    r->logits = calloc((size_t)(WORLD_PROMPT * cria_runtime_program(r->runtime)->vocab_all), sizeof *r->logits);
+    if (!r->logits) return cria_fail(&r->err, CRIA_ERR_MEMORY, "no memory for logits");
+    cria_executor_set_sink(cria_runtime_executor(r->runtime), world_keep, r);
     return CRIA_OK;
 }
 
@@ -119,8 +144,6 @@ static void world_open(world *w) {
     assert_int_equal(cria_batch_result_create(&config.limits, &w->result, &err), CRIA_OK);
     w->vocab = config.vocab;
     w->block_tokens = config.block_tokens;
-    w->logits = calloc((size_t)(WORLD_PROMPT * w->vocab), sizeof *w->logits);
-    assert_non_null(w->logits);
 }
 
 static void world_close(world *w) {
@@ -135,7 +158,7 @@ static void world_close(world *w) {
         if (w->rank[r].status != CRIA_OK) fail_msg("rank %d: %s", r, w->rank[r].err.message);
     cria_batch_destroy(w->batch);
     cria_batch_result_destroy(w->result);
-    free(w->logits);
+    if (!w->options) world_gather(w);
 }
 
 static inline void world_add(world *w, int sequence, const int32_t *ids, int first, int count) {
@@ -145,7 +168,7 @@ static inline void world_add(world *w, int sequence, const int32_t *ids, int fir
 static inline void world_step(world *w, int64_t base) {
     cria_error err = {0};
     cria_runner runner = cria_runtime_runner(w->rank[0].runtime, 0);
-    w->base = base;
+    w->steps[w->step_count].base = base;
     w->steps[w->step_count].tokens = w->batch->tokens;
     w->steps[w->step_count++].rows = w->batch->rows;
     if (runner.step(runner.self, w->batch, w->result, &err) != CRIA_OK) fail_msg("%s: %s", w->path, err.message);
