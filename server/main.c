@@ -184,7 +184,7 @@ static int run_command(int argc, char **argv) {
         if (strcmp(argv[1], commands[i].name) != 0) continue;
         for (int k = 2; k < argc; k++)
             if (strcmp(argv[k], "--help") == 0 || strcmp(argv[k], "-h") == 0) return print_help(&commands[i]);
-        for (int k = 2; k < argc && (commands[i].bit & CRIA_COMMAND_RUNS); k++)
+        for (int k = 2; k < argc && (commands[i].bit & (CRIA_COMMAND_RUNS | CRIA_COMMAND_PROFILE)); k++)
             if (strcmp(argv[k], "-n") == 0) argv[k] = "--ranks";
         cria_error err = {0};
         if (run(&commands[i], argc - 2, argv + 2, &err) == CRIA_OK) return 0;

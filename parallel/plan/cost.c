@@ -9,6 +9,15 @@ int64_t cria_phase_symbolic(const cria_graph *graph, const cria_op *op, const cr
     return rows ? phase->rows : phase->tokens;
 }
 
+cria_rate cria_element_rate(const cria_element *element, int tensor) {
+    return element->rate_of ? element->rate_of[tensor] : element->rate;
+}
+
+double cria_element_bytes(const cria_element *element, int tensor) {
+    cria_rate rate = cria_element_rate(element, tensor);
+    return rate == element->rate ? element->weight : cria_rate_bytes(rate);
+}
+
 bool cria_dim_is_batch(cria_dim_name name) {
     return name == CRIA_DIM_TOKEN || name == CRIA_DIM_ROW || name == CRIA_DIM_BATCH;
 }
@@ -52,7 +61,7 @@ cria_work cria_work_of(const cria_graph *graph, const cria_op *op, const cria_st
     double whole[CRIA_MAX_INDICES], part[CRIA_MAX_INDICES], share = 1;
     for (int i = 0; i < count; i++) whole[i] = extent_of(&indices[i], symbolic);
     if (!length) length = whole;
-    cria_work work = {.kind = op->kind, .rows = 1, .columns = 1, .depth = 1};
+    cria_work work = {.kind = op->kind, .rate = element->rate, .rows = 1, .columns = 1, .depth = 1};
     for (int i = 0; i < count; i++) {
         part[i] = whole[i] > 0 ? length[i] / whole[i] : 1;
         share *= part[i];
@@ -72,7 +81,8 @@ cria_work cria_work_of(const cria_graph *graph, const cria_op *op, const cria_st
         double n = elements(indices, count, k, length);
         /* Of a table only the rows are read that the tokens ask for. */
         if (param && op->kind == CRIA_OP_EMBED) n = fmin(n, elements(indices, count, -1, length));
-        work.bytes += n * (param ? element->weight : element->activation);
+        work.bytes += n * (param ? cria_element_bytes(element, op->input[k]) : element->activation);
+        if (param && op->kind == CRIA_OP_LINEAR && k == 1) work.rate = cria_element_rate(element, op->input[k]);
     }
     if (op->kind == CRIA_OP_ATTENTION) add_attention(graph, op, phase, element, part, share, &work);
     if (op->kind == CRIA_OP_EMBED) work.depth = 1;
@@ -97,12 +107,12 @@ static double analytic(const cria_device_type *d, const cria_element *element, c
     if (w->kind == CRIA_OP_ATTENTION) {
         stream += w->scores * d->score_passes * element->activation / (d->bandwidth * d->streaming);
         /* Scores that lie in memory are made by two products with a pass over memory between: they add up. */
-        compute = w->flops / (peak(d, element->rate) * d->attention);
+        compute = w->flops / (peak(d, w->rate) * d->attention);
         return d->launch + (d->score_passes > 0 ? compute + stream : fmax(compute, stream));
     }
     if (w->multiplies) {
         double reached = d->matmul / ((1 + d->half / w->columns) * (1 + d->half / w->depth));
-        compute = w->flops / (peak(d, element->rate) * reached);
+        compute = w->flops / (peak(d, w->rate) * reached);
     } else {
         compute = w->flops / (peak(d, CRIA_RATE_F32) * d->matmul);
     }
@@ -112,6 +122,7 @@ static double analytic(const cria_device_type *d, const cria_element *element, c
 /* What was measured, as the model sees it. */
 static cria_work work_of_sample(const cria_sample *s, const cria_element *element) {
     cria_work w = {.kind = (cria_op_kind)s->operator_kind,
+                   .rate = s->rate,
                    .rows = s->rows,
                    .columns = s->columns,
                    .depth = s->depth,
@@ -137,13 +148,13 @@ enum { PLACE = 5 };
 
 static void find_place(const cria_work *w, double at[PLACE]) {
     bool attention = w->kind == CRIA_OP_ATTENTION;
-    const double shape[PLACE] = {w->rows, w->columns, w->depth, attention ? w->sequences : 1,
+    const double shape[PLACE] = {w->rows, w->columns, w->depth, attention ? w->rows / fmax(w->sequences, 1) : 1,
                                  attention ? w->kv_columns : 1};
     for (int i = 0; i < PLACE; i++) at[i] = log(fmax(shape[i], 1));
 }
 
 void cria_cost_place_sample(const cria_device_type *device, cria_sample *s) {
-    cria_element element = {s->rate, cria_rate_bytes(s->rate), 4, s->rate == CRIA_RATE_F32 ? 4 : 2};
+    cria_element element = {s->rate, cria_rate_bytes(s->rate), 4, s->rate == CRIA_RATE_F32 ? 4 : 2, NULL};
     cria_work w = work_of_sample(s, &element);
     find_place(&w, s->at);
     s->ratio = log(s->seconds / analytic(device, &element, &w));
@@ -153,7 +164,7 @@ void cria_cost_place_sample(const cria_device_type *device, cria_sample *s) {
 static bool is_alike(const cria_sample *s, const cria_element *element, const cria_work *w) {
     if (s->operator_kind != (int)w->kind) return false;
     if (w->kind == CRIA_OP_ATTENTION) return (s->rate == CRIA_RATE_F32) == (element->kv > 2);
-    return !w->multiplies || s->rate == element->rate;
+    return !w->multiplies || s->rate == w->rate;
 }
 
 static double correction(const cria_device_type *d, const cria_element *element, const cria_work *w) {
@@ -165,6 +176,8 @@ static double correction(const cria_device_type *d, const cria_element *element,
         double near = 1e-6;
         for (int k = 0; k < PLACE; k++) near += (at[k] - s->at[k]) * (at[k] - s->at[k]);
         double weight = 1 / (near * near);
+        /* What is only read and written is much the same for all types. */
+        if (s->rate != w->rate) weight *= 1e-3;
         sum += weight * s->ratio;
         weights += weight;
     }

@@ -23,11 +23,18 @@ typedef struct {
     double weight;     /* parameters */
     double activation; /* values, on the wire too */
     double kv;         /* the KV cache */
+    /* By tensor: the type of parameters that are not of type `rate`, e.g. of a head that is kept in more bits;
+     * borrowed; NULL: all are. */
+    const cria_rate *rate_of;
 } cria_element;
+/* The type of a parameter, and the bytes of one of its elements. */
+cria_rate cria_element_rate(const cria_element *element, int tensor);
+double cria_element_bytes(const cria_element *element, int tensor);
 
 /* The work of an operator, or of one device's part of it. */
 typedef struct {
     cria_op_kind kind;
+    cria_rate rate; /* of the parameter that it multiplies, else of most */
     bool multiplies;
     double flops;
     double bytes; /* read and written: operands and result once, KV cache and embedding rows as far as used */

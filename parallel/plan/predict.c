@@ -19,7 +19,7 @@ typedef struct {
 static cria_status open_predictor(predictor *q, const cria_predicted_plan *p, const cria_step_shape *step,
                                   cria_error *err) {
     int ranks = cria_plan_ranks(p->plan), tensors = cria_graph_tensors(p->graph);
-    *q = (predictor){.p = p, .element = {p->rate, cria_rate_bytes(p->rate), 4, p->kv}};
+    *q = (predictor){.p = p, .element = {p->rate, cria_rate_bytes(p->rate), 4, p->kv, p->rate_of}};
     q->last_use = malloc(((size_t)tensors + 1) * sizeof *q->last_use);
     q->device = malloc((size_t)ranks * sizeof *q->device);
     q->type = malloc((size_t)ranks * sizeof *q->type);
@@ -136,6 +136,21 @@ cria_status cria_predict_step(const cria_predicted_plan *p, const cria_step_shap
     }
     close_predictor(&q);
     if (status != CRIA_OK) cria_prediction_deinit(out);
+    return status;
+}
+
+cria_status cria_predict_operators(const cria_predicted_plan *p, const cria_step_shape *step,
+                                   double seconds[CRIA_OP_COUNT], cria_error *err) {
+    predictor q;
+    cria_status status = open_predictor(&q, p, step, err);
+    for (int k = 0; k < CRIA_OP_COUNT; k++) seconds[k] = 0;
+    for (int i = 0; i < cria_graph_ops(p->graph) && status == CRIA_OK; i++) {
+        const cria_op *op = cria_graph_op(p->graph, i);
+        const cria_stage *stage = cria_plan_stage(p->plan, cria_plan_stage_of_op(p->plan, i));
+        seconds[op->kind] += cria_cost_operator(p->cluster, q.type + stage->first_rank, p->graph, op, &stage->mesh,
+                                                &q.task.phase[0], &q.element, cria_plan_strategy(p->plan, i));
+    }
+    close_predictor(&q);
     return status;
 }
 

@@ -12,9 +12,10 @@ typedef struct {
     const cria_plan *plan;
     const cria_graph *graph;
     const cria_cluster *cluster;
-    const int *device; /* [ranks] of the cluster; NULL: rank r is device r */
-    cria_rate rate;    /* of the weights */
-    double kv;         /* bytes of an element of the KV cache */
+    const int *device;        /* [ranks] of the cluster; NULL: rank r is device r */
+    cria_rate rate;           /* of most weights */
+    const cria_rate *rate_of; /* by tensor, of those that are of another type; NULL: none is */
+    double kv;                /* bytes of an element of the KV cache */
 } cria_predicted_plan;
 
 /* Seconds; of a stage. */
@@ -35,6 +36,9 @@ typedef struct {
 /* CRIA_ERR_ARGUMENT: the cluster has fewer devices than the plan ranks. */
 cria_status cria_predict_step(const cria_predicted_plan *plan, const cria_step_shape *step, cria_prediction *out,
                               cria_error *err);
+/* Seconds of the same step by kind of operator, summed over stages. */
+cria_status cria_predict_operators(const cria_predicted_plan *plan, const cria_step_shape *step,
+                                   double seconds[CRIA_OP_COUNT], cria_error *err);
 void cria_prediction_deinit(cria_prediction *prediction);
 
 /* Notes for the plan file: one token of each of `batch` sequences that already have `context` tokens, after prompts of

@@ -81,7 +81,7 @@ static void close_family(family *f) {
 static void set_options(family *f, cria_stages_options *options) {
     cria_stages_defaults(options);
     options->objective = CRIA_OBJECTIVE_TRAIN;
-    options->element = (cria_element){CRIA_RATE_F16, 2, 2, 2};
+    options->element = (cria_element){CRIA_RATE_F16, 2, 2, 2, NULL};
     options->graph_of = graph_of;
     options->context = f;
 }

@@ -12,7 +12,7 @@
 #include <string.h>
 
 void cria_stages_defaults(cria_stages_options *options) {
-    *options = (cria_stages_options){.element = {CRIA_RATE_F16, 2, 4, 2},
+    *options = (cria_stages_options){.element = {CRIA_RATE_F16, 2, 4, 2, NULL},
                                      .prompt_tokens = 512,
                                      .new_tokens = 128,
                                      .batch = 1,

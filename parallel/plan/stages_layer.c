@@ -99,10 +99,14 @@ static bool fetch(walk *w, tensor_state *s, const cria_tensor *tensor, cria_shar
     return convert(w, tensor, s->form[0], wanted, false);
 }
 
-/* Parameters stay as their first reader wants them; another reader must bring them to its own form each time. */
+/* Parameters stay as their first reader wants them. Another reader must bring them to its own form each time; when
+ * serving, where they never change, it has them once more (parallel/lower). */
 static bool hold(walk *w, tensor_state *s, const cria_tensor *tensor, cria_sharding wanted) {
     wanted = cria_sharding_canonical(wanted, w->mesh);
-    if (s->forms == 0) s->form[s->forms++] = wanted;
+    bool known = s->forms == 0 || w->task->train || s->forms == MAX_FORMS;
+    for (int i = 0; i < s->forms; i++) known = known || cria_sharding_equal(s->form[i], wanted);
+    if (s->forms == 0 || !known) s->form[s->forms++] = wanted;
+    if (!w->task->train) return true;
     return convert(w, tensor, s->form[0], wanted, false);
 }
 
@@ -216,7 +220,11 @@ static void finish_tensor(walk *w, tensor_state *s) {
         return;
     }
     if (tensor->kind != CRIA_TENSOR_PARAM) return;
-    double elements = shard_bytes(w, tensor, s->form[0], 1), bytes = elements * task->element.weight, cut = elements;
+    /* Counted as elements of the usual type. */
+    double wide = cria_element_bytes(&task->element, s->tensor) / task->element.weight;
+    double elements = 0;
+    for (int i = 0; i < s->forms; i++) elements += shard_bytes(w, tensor, s->form[i], 1) * wide;
+    double bytes = elements * task->element.weight, cut = elements;
     for (int axis = 0; axis < CRIA_MESH_AXES; axis++) {
         if (!s->partial[axis]) continue;
         w->out->sync += cria_mesh_all_reduce(w->mesh, axis, bytes);

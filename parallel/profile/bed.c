@@ -10,7 +10,6 @@
 #include <string.h>
 
 enum { BLOCK_TOKENS = 32, SMALL_ELEMENTS = 16384, MOST_ROUNDS = 9 };
-#define COLD_BYTES ((int64_t)128 << 20) /* of weights or pages */
 #define VALUE_BYTES ((int64_t)32 << 20) /* of each of the three buffers of values */
 
 struct cria_bed {
@@ -51,15 +50,16 @@ static void fill_job(cria_worker *worker, void *context) {
         memset((uint8_t *)memory->data + begin * 4096, 1, (size_t)(end - begin) * 4096);
 }
 
-cria_status cria_bed_create(cria_pool *pool, const cria_kernels *kernels, cria_comm *comm, cria_bed **out,
-                            cria_error *err) {
+cria_status cria_bed_create(cria_pool *pool, const cria_kernels *kernels, double cold_bytes, cria_comm *comm,
+                            cria_bed **out, cria_error *err) {
+    int64_t cold = (int64_t)fmin(fmax(cold_bytes, 0x1p26), 0x1p29);
     cria_bed *bed = calloc(1, sizeof *bed);
     if (!bed) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for measurements");
     *bed = (cria_bed){.pool = pool, .kernels = kernels, .comm = comm, .int_count = MOST_INTS};
     struct {
         cria_memory *memory;
         int64_t bytes;
-    } parts[] = {{&bed->cold, COLD_BYTES},
+    } parts[] = {{&bed->cold, cold},
                  {&bed->in, VALUE_BYTES},
                  {&bed->out, VALUE_BYTES},
                  {&bed->extra, VALUE_BYTES},
@@ -103,6 +103,7 @@ typedef struct {
     int kind;
     bool alone;     /* so little that the executor gives it to one worker */
     int64_t copies; /* of what is cold */
+    double part;    /* of the operator that is timed */
     int64_t count, first;
     cria_linear_args linear;
     cria_norm_args norm;
@@ -212,12 +213,17 @@ static bool fits(int64_t rows, int64_t bytes_each) {
 static bool set_linear(loop *l, const cria_sample *s, cria_panels *panels) {
     const cria_bed *bed = l->bed;
     int64_t rows = (int64_t)s->rows, columns = (int64_t)s->columns, depth = (int64_t)s->depth;
-    *panels = (cria_panels){cria_panel_of_rate(s->rate), columns, depth, bed->cold.data};
+    /* Of a matrix larger than the bed a part is multiplied, in proportion. */
+    cria_panel_type type = cria_panel_of_rate(s->rate);
+    int64_t most = bed->cold.bytes / (int64_t)cria_panel_bytes(type, depth) * CRIA_PANEL_ROWS;
+    if (columns > most) columns = most;
+    l->part = (double)columns / s->columns;
+    *panels = (cria_panels){type, columns, depth, bed->cold.data};
     l->copy_bytes = (int64_t)(cria_panels_bytes(panels->type, columns, depth) + 63) / 64 * 64;
-    if (l->copy_bytes <= 0 || l->copy_bytes > COLD_BYTES || !fits(rows, columns * 4) ||
+    if (l->copy_bytes <= 0 || l->copy_bytes > bed->cold.bytes || !fits(rows, columns * 4) ||
         !fits(rows, (int64_t)cria_prepared_row_bytes(panels->type, depth)))
         return false;
-    l->copies = COLD_BYTES / l->copy_bytes;
+    l->copies = bed->cold.bytes / l->copy_bytes;
     l->linear = (cria_linear_args){
         .weight = panels, .in = bed->in.data, .tokens = rows, .out = bed->out.data, .out_stride = columns};
     return true;
@@ -239,10 +245,11 @@ static bool set_attention(loop *l, const cria_sample *s, int64_t head_dim) {
     int64_t heads = (int64_t)s->columns / head_dim,
             scratch = (int64_t)cria_attention_scratch_bytes(BLOCK_TOKENS, heads, l->layer.kv_heads, head_dim);
     int64_t ints = 2 * sequences + 1 + sequences * blocks + rows;
-    if (l->layer.kv_heads < 1 || heads % l->layer.kv_heads || l->copy_bytes > COLD_BYTES || ints > bed->int_count ||
-        !fits(rows, heads * head_dim * 4) || scratch * cria_pool_threads(bed->pool) > bed->scratch.bytes)
+    if (l->layer.kv_heads < 1 || heads % l->layer.kv_heads || l->copy_bytes > bed->cold.bytes ||
+        ints > bed->int_count || !fits(rows, heads * head_dim * 4) ||
+        scratch * cria_pool_threads(bed->pool) > bed->scratch.bytes)
         return false;
-    l->copies = COLD_BYTES / l->copy_bytes;
+    l->copies = bed->cold.bytes / l->copy_bytes;
     int32_t *begin = bed->ints, *length = begin + sequences + 1, *table = length + sequences,
             *slots = table + sequences * blocks;
     begin[0] = 0;
@@ -360,7 +367,7 @@ static cria_status average(const cria_bed *bed, double *seconds, cria_error *err
 }
 
 cria_status cria_bed_time(cria_bed *bed, cria_sample *s, int64_t head_dim, int rounds, double least, cria_error *err) {
-    loop l = {.bed = bed, .kind = s->operator_kind, .copies = 1, .count = 1};
+    loop l = {.bed = bed, .kind = s->operator_kind, .copies = 1, .part = 1, .count = 1};
     cria_panels panels;
     s->seconds = 0;
     if (rounds > MOST_ROUNDS) rounds = MOST_ROUNDS;
@@ -380,6 +387,6 @@ cria_status cria_bed_time(cria_bed *bed, cria_sample *s, int64_t head_dim, int r
         times[i] = run_once(bed, &l);
     }
     qsort(times, (size_t)rounds, sizeof *times, ascending);
-    s->seconds = times[(rounds - 1) / 2];
+    s->seconds = times[(rounds - 1) / 2] / l.part;
     return average(bed, &s->seconds, err);
 }

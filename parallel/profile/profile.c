@@ -3,7 +3,6 @@
 
 #include "base/progress.h"
 #include "parallel/profile/bed.h"
-#include "parallel/profile/shapes.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -98,25 +97,32 @@ static cria_status measure_links(profiler *p, facts *mine, cria_error *err) {
 }
 
 static cria_status time_shapes(const profiler *p, cria_bed *bed, cria_sample *sample, cria_error *err) {
-    bool quick = p->task->depth == CRIA_PROFILE_QUICK;
+    static const int rounds[] = {2, 3, 5};
+    static const double least[] = {5e-4, 1.5e-3, 4e-3};
+    cria_profile_depth depth = p->task->depth;
     cria_progress *progress =
         cria_progress_create(p->task->progress, "measuring kernels", "shapes", (uint64_t)p->shapes.count);
     cria_status status = CRIA_OK;
     for (int i = 0; i < p->shapes.count && status == CRIA_OK; i++) {
         sample[i] = p->shapes.shape[i].sample;
-        status = cria_bed_time(bed, &sample[i], p->shapes.shape[i].head_dim, quick ? 3 : 5, quick ? 1.5e-3 : 4e-3, err);
+        status = cria_bed_time(bed, &sample[i], p->shapes.shape[i].head_dim, rounds[depth], least[depth], err);
         cria_progress_advance(progress, 1);
     }
     cria_progress_destroy(progress);
     return status;
 }
 
+/* As much as a rank's part of the model: what fits a cache there fits it here. */
+static double cold_bytes(const profiler *p) {
+    if (p->task->depth == CRIA_PROFILE_BRIEF) return 0x1p27;
+    return p->task->weight_bytes > 0 ? p->task->weight_bytes / p->size : 0x1p28;
+}
+
 /* Ranks of one type measure together and agree; then everybody hears of every type. */
 static cria_status measure_kernels(profiler *p, cria_error *err) {
     const cria_profile_task *t = p->task;
-    if (t->depth == CRIA_PROFILE_BRIEF) return CRIA_OK;
     static const bool all[CRIA_RATE_COUNT] = {true, true, true, true, true, true};
-    if (!cria_shapes_find(t->graph, t->rates ? t->rates : all, p->size, t->depth == CRIA_PROFILE_QUICK, &p->shapes))
+    if (!cria_shapes_find(t->graph, t->rates ? t->rates : all, p->size, t->depth, &p->shapes))
         return out_of_memory(err);
     size_t count = (size_t)p->shapes.count;
     p->sample = calloc((size_t)p->types * count + 1, sizeof *p->sample);
@@ -124,7 +130,7 @@ static cria_status measure_kernels(profiler *p, cria_error *err) {
     cria_comm *alike = NULL;
     if (t->comm) CRIA_TRY(cria_comm_split(t->comm, p->type_of[p->rank], &alike, err));
     cria_bed *bed = NULL;
-    cria_status status = cria_bed_create(t->pool, p->kernels, alike, &bed, err);
+    cria_status status = cria_bed_create(t->pool, p->kernels, cold_bytes(p), alike, &bed, err);
     if (status == CRIA_OK) status = time_shapes(p, bed, p->sample + (size_t)p->type_of[p->rank] * count, err);
     cria_bed_destroy(bed);
     cria_comm_destroy(alike);

@@ -11,22 +11,20 @@
 #include "parallel/graph/graph.h"
 #include "parallel/plan/cluster.h"
 #include "parallel/profile/links.h"
+#include "parallel/profile/shapes.h"
 
 #include <stdio.h>
 
-/* BRIEF: peaks, bandwidth and links alone, under a second; QUICK: and kernels at few shapes, some seconds; FULL: under
- * a minute. */
-typedef enum { CRIA_PROFILE_BRIEF, CRIA_PROFILE_QUICK, CRIA_PROFILE_FULL } cria_profile_depth;
-
 typedef struct {
-    cria_profile_depth depth;
+    cria_profile_depth depth; /* BRIEF: under a second; QUICK: some seconds; FULL: under a minute */
     cria_pool *pool;
     cria_isa isa;
     cria_comm *comm;         /* NULL: one rank alone */
     const char *host;        /* name of this rank's host: ranks of one host have the same */
     const char *machine;     /* what its devices are called, e.g. the processor */
     double memory;           /* bytes that this rank may fill */
-    const cria_graph *graph; /* FULL and QUICK: the model whose shapes are measured; NULL: a grid of usual ones */
+    const cria_graph *graph; /* the model whose shapes are measured; NULL: a grid of usual ones */
+    double weight_bytes;     /* of the model; 0: not known */
     const bool *rates;       /* [CRIA_RATE_COUNT]: types to measure; NULL: all */
     FILE *progress;          /* NULL: nowhere */
 } cria_profile_task;

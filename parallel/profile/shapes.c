@@ -31,20 +31,20 @@ static bool add(cria_shapes *s, cria_shape shape) {
 typedef struct {
     cria_shapes *out;
     const bool *rates;
-    bool quick;
+    cria_profile_depth depth;
 } finder;
 
 /* Every number of rows at which an operator is timed. */
 static bool add_rows(const finder *f, cria_op_kind kind, bool typed, int64_t columns, int64_t depth, int64_t head_dim) {
-    static const int all[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512}, few[] = {1, 4, 16, 64, 512};
-    const int *rows = f->quick ? few : all;
-    int count = f->quick ? 5 : 10;
+    static const int rows[][10] = {{1, 16, 256}, {1, 4, 16, 64, 512}, {1, 2, 4, 8, 16, 32, 64, 128, 256, 512}};
+    static const int counts[] = {3, 5, 10};
+    int count = counts[f->depth];
     for (int r = 0; r < CRIA_RATE_COUNT; r++) {
         if (typed ? !f->rates[r] || r == CRIA_RATE_F16 : r > 0) continue;
         for (int i = 0; i < count; i++)
             if (!add(f->out, (cria_shape){{.operator_kind = kind,
                                            .rate = (cria_rate)r,
-                                           .rows = rows[i],
+                                           .rows = rows[f->depth][i],
                                            .columns = (double)columns,
                                            .depth = (double)depth},
                                           head_dim}))
@@ -64,14 +64,16 @@ static bool add_attention(const finder *f, int64_t heads, int64_t kv_heads, int6
                          .rate = type ? CRIA_RATE_BF16 : CRIA_RATE_F32,
                          .columns = (double)(heads * head_dim),
                          .kv_columns = (double)(kv_heads * head_dim)};
+        int first = f->depth == CRIA_PROFILE_BRIEF ? 256 : 32, step = f->depth == CRIA_PROFILE_FULL ? 4 : 8;
+        int chunk = f->depth == CRIA_PROFILE_BRIEF ? 2 : 0, most = f->depth == CRIA_PROFILE_BRIEF ? 256 : 2048;
         for (int b = 0; b < 4; b++)
-            for (int depth = 32; depth <= 2048; depth *= f->quick ? 8 : 4) {
+            for (int depth = first; depth <= most; depth *= step) {
                 s.rows = s.sequences = batches[b];
                 s.depth = depth;
                 if (!add(f->out, (cria_shape){s, head_dim})) return false;
             }
-        for (int c = 0; c < 3; c++)
-            for (int before = 0; before <= 1024; before += 1024) {
+        for (int c = chunk; c < 3; c++)
+            for (int before = 0; before < most; before += 1024) {
                 s.rows = chunks[c];
                 s.sequences = 1;
                 s.depth = chunks[c] / 2 + before;
@@ -82,18 +84,21 @@ static bool add_attention(const finder *f, int64_t heads, int64_t kv_heads, int6
 }
 
 static bool add_grid(const finder *f) {
+    if (f->depth == CRIA_PROFILE_BRIEF)
+        return add_rows(f, CRIA_OP_LINEAR, true, 1024, 1024, 0) && add_attention(f, 9, 3, 64);
+    bool few = f->depth == CRIA_PROFILE_QUICK;
     static const int quick[][2] = {{768, 768}, {3072, 768}, {768, 3072}, {32768, 768}};
     static const int full[][2] = {{192, 576},   {768, 384},   {768, 768},   {3072, 768},  {768, 3072},
                                   {2048, 2048}, {8192, 2048}, {2048, 8192}, {32768, 768}, {32768, 2048}};
     static const int heads[][3] = {{12, 12, 64}, {9, 3, 64}, {32, 8, 64}, {32, 32, 64}, {32, 8, 128}};
     static const int widths[] = {576, 768, 2048, 8192};
     bool good = true;
-    for (int i = 0; i < (f->quick ? 4 : 10) && good; i++) {
-        const int *s = f->quick ? quick[i] : full[i];
+    for (int i = 0; i < (few ? 4 : 10) && good; i++) {
+        const int *s = few ? quick[i] : full[i];
         good = add_rows(f, CRIA_OP_LINEAR, true, s[0], s[1], 0);
     }
-    for (int i = 0; i < (f->quick ? 2 : 5) && good; i++) good = add_attention(f, heads[i][0], heads[i][1], heads[i][2]);
-    for (int i = f->quick ? 1 : 0; i < (f->quick ? 3 : 4) && good; i++)
+    for (int i = 0; i < (few ? 2 : 5) && good; i++) good = add_attention(f, heads[i][0], heads[i][1], heads[i][2]);
+    for (int i = few ? 1 : 0; i < (few ? 3 : 4) && good; i++)
         good = add_rows(f, CRIA_OP_NORM, true, widths[i], 1, 0) &&
                add_rows(f, CRIA_OP_ACTIVATION, true, widths[i], 1, 0) &&
                add_rows(f, CRIA_OP_MUL, false, widths[i], 1, 0) && add_rows(f, CRIA_OP_ROPE, false, widths[i], 1, 64);
@@ -140,9 +145,11 @@ static bool add_op(const finder *f, const cria_graph *graph, const cria_op *op, 
     return op->kind != CRIA_OP_MUL || add_rows(f, op->kind, false, part(width, 0, parts), 1, 0);
 }
 
-bool cria_shapes_find(const cria_graph *graph, const bool *rates, int parts, bool quick, cria_shapes *out) {
+bool cria_shapes_find(const cria_graph *graph, const bool *rates, int parts, cria_profile_depth depth,
+                      cria_shapes *out) {
     *out = (cria_shapes){0};
-    finder f = {out, rates, quick};
+    finder f = {out, rates, depth};
+    if (depth == CRIA_PROFILE_BRIEF) graph = NULL;
     bool good = graph ? true : add_grid(&f);
     for (int p = 1; graph && p <= parts && good; p *= 2)
         for (int i = 0; i < cria_graph_ops(graph) && good; i++) good = add_op(&f, graph, cria_graph_op(graph, i), p);

@@ -5,6 +5,9 @@
 #include "parallel/graph/graph.h"
 #include "parallel/plan/cluster.h"
 
+/* BRIEF: a handful of shapes, so that efficiencies are not guessed; QUICK: few rows and contexts; FULL: all. */
+typedef enum { CRIA_PROFILE_BRIEF, CRIA_PROFILE_QUICK, CRIA_PROFILE_FULL } cria_profile_depth;
+
 /* A sample to be, and the size of a head where it has heads. */
 typedef struct {
     cria_sample sample;
@@ -16,9 +19,10 @@ typedef struct {
     int count, capacity;
 } cria_shapes;
 
-/* The shapes of a model's operators, whole and cut over `parts` devices along either side; graph NULL: a grid of usual
- * ones. rates[CRIA_RATE_COUNT]: which types of weights. False: no memory. */
-bool cria_shapes_find(const cria_graph *graph, const bool *rates, int parts, bool quick, cria_shapes *out);
+/* The shapes of a model's operators, whole and cut over `parts` devices along either side; graph NULL, or BRIEF: a grid
+ * of usual ones. rates[CRIA_RATE_COUNT]: which types of weights. False: no memory. */
+bool cria_shapes_find(const cria_graph *graph, const bool *rates, int parts, cria_profile_depth depth,
+                      cria_shapes *out);
 void cria_shapes_deinit(cria_shapes *shapes);
 
 #endif

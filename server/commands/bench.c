@@ -205,6 +205,44 @@ static void count_case(const cria_bench_steps *steps, const costs *each, cria_be
     c->decode.steps = decoded.steps;
 }
 
+/* By operator: what is prepared for a product counts with what made it, an activation is its preparation alone. */
+static cria_status predict_operators(const cria_predicted_plan *plan, const cria_step_shape *step, double times,
+                                     cria_bench_phase *out, cria_error *err) {
+    static const struct {
+        cria_op_kind op;
+        cria_kernel_id kernel;
+    } rows[] = {{CRIA_OP_EMBED, CRIA_KERNEL_embed},
+                {CRIA_OP_NORM, CRIA_KERNEL_norm},
+                {CRIA_OP_ACTIVATION, CRIA_KERNEL_prepare},
+                {CRIA_OP_LINEAR, CRIA_KERNEL_linear},
+                {CRIA_OP_MUL, CRIA_KERNEL_glu},
+                {CRIA_OP_ROPE, CRIA_KERNEL_rope},
+                {CRIA_OP_ATTENTION, CRIA_KERNEL_attention},
+                {CRIA_OP_GATHER, CRIA_KERNEL_gather},
+                {CRIA_OP_SAMPLE, CRIA_KERNEL_sample}};
+    double seconds[CRIA_OP_COUNT];
+    CRIA_TRY(cria_predict_operators(plan, step, seconds, err));
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        out->operators[rows[i].kernel].predicted += times * seconds[rows[i].op];
+    return CRIA_OK;
+}
+
+/* The workspace is for the largest step, with as many rows of logits as the head takes at once. */
+static cria_status predict_memory(const cria_predicted_plan *plan, const cria_runtime *runtime, cria_bench_memory *out,
+                                  cria_error *err) {
+    cria_runtime_summary s;
+    cria_engine_config config;
+    cria_prediction step;
+    cria_runtime_summarise(runtime, &s);
+    cria_runtime_engine_config(runtime, &config);
+    int64_t budget = config.limits.tokens;
+    cria_step_shape largest = {budget, cria_runtime_program(runtime)->head_rows, 1, (double)budget / 2};
+    CRIA_TRY(cria_predict_step(plan, &largest, &step, err));
+    *out = (cria_bench_memory){step.weights, step.kv_token * (double)(s.kv_blocks * s.block_tokens), step.activations};
+    cria_prediction_deinit(&step);
+    return CRIA_OK;
+}
+
 /* Seconds that a step adds where so many are under way, and what the first one takes beyond that. */
 static double pipelined(const cria_prediction *step, double under_way, double *fill) {
     double each = fmax(step->longest, step->seconds / under_way);
@@ -215,8 +253,6 @@ static double pipelined(const cria_prediction *step, double under_way, double *f
 /* What the model of costs says of the same steps. Replicas run beside each other. */
 static cria_status predict(const cria_predicted_plan *plan, const cria_runtime *runtime, const cria_bench_steps *steps,
                            cria_bench_case *c, cria_error *err) {
-    cria_runtime_summary s;
-    cria_runtime_summarise(runtime, &s);
     cria_prediction step;
     cria_bench_shape each = cria_bench_shape_of(steps);
     double fill = 0, groups = (double)each.groups;
@@ -226,8 +262,8 @@ static cria_status predict(const cria_predicted_plan *plan, const cria_runtime *
         cria_step_shape shape = {count, at + count == c->prompt, 1, (double)at + (double)count / 2};
         CRIA_TRY(cria_predict_step(plan, &shape, &step, err));
         c->prefill.predicted += pipelined(&step, (double)each.under_way, &fill) * (double)each.sequences;
-        c->predicted.workspace = fmax(c->predicted.workspace, step.activations);
         cria_prediction_deinit(&step);
+        CRIA_TRY(predict_operators(plan, &shape, (double)each.sequences, &c->prefill, err));
     }
     c->prefill.predicted += fill;
     /* A step's time is a straight line over the context. */
@@ -236,10 +272,9 @@ static cria_status predict(const cria_predicted_plan *plan, const cria_runtime *
     CRIA_TRY(cria_predict_step(plan, &shape, &step, err));
     fill = 0;
     c->decode.predicted = pipelined(&step, groups, &fill) * groups * (double)c->generated + fill;
-    c->predicted.weights = step.weights;
-    c->predicted.kv = step.kv_token * (double)(s.kv_blocks * s.block_tokens);
     cria_prediction_deinit(&step);
-    return CRIA_OK;
+    CRIA_TRY(predict_operators(plan, &shape, groups * (double)c->generated, &c->decode, err));
+    return predict_memory(plan, runtime, &c->predicted, err);
 }
 
 static cria_status run_case(const setting *s, cria_bench_case *c, cria_error *err) {
@@ -253,24 +288,43 @@ static cria_status run_case(const setting *s, cria_bench_case *c, cria_error *er
     CRIA_TRY(status);
     cria_runtime_summary summary;
     cria_runtime_summarise(s->runtime, &summary);
-    c->held.weights = (double)summary.weight_bytes;
-    c->held.kv = (double)summary.kv_bytes;
-    c->held.workspace = (double)summary.workspace_bytes;
     c->peak_gflops = peak_of(&c->rates, summary.weight_type);
     return CRIA_OK;
 }
 
+/* Collective. */
+static cria_status find_held(const cria_runtime *runtime, const cria_ranks_joined *ranks, cria_bench_memory *out,
+                             cria_error *err) {
+    cria_runtime_summary s;
+    cria_runtime_summarise(runtime, &s);
+    *out = (cria_bench_memory){(double)s.weight_bytes, (double)s.kv_bytes, (double)s.workspace_bytes};
+    if (!ranks->comm) return CRIA_OK;
+    cria_bench_memory all[CRIA_COMM_MAX_RANKS];
+    int64_t bytes[CRIA_COMM_MAX_RANKS];
+    for (int r = 0; r < ranks->size; r++) bytes[r] = sizeof *all;
+    CRIA_TRY(cria_comm_all_gather(ranks->comm, out, all, bytes, err));
+    for (int r = 0; r < ranks->size; r++) {
+        out->weights = fmax(out->weights, all[r].weights);
+        out->kv = fmax(out->kv, all[r].kv);
+        out->workspace = fmax(out->workspace, all[r].workspace);
+    }
+    return CRIA_OK;
+}
+
 /* Rank 0 runs the cases; the others follow. Every rank calibrates at the same time. */
-static cria_status run_cases(const cria_ranks_joined *ranks, setting *s, int threads, const int64_t *batches,
-                             size_t batch_count, cria_bench_case *cases, size_t *count, cria_error *err) {
+static cria_status run_cases(const cria_command *command, cria_ranks_joined *ranks, setting *s, int threads,
+                             const int64_t *batches, size_t batch_count, cria_bench_case *cases, size_t *count,
+                             cria_error *err) {
     cria_rates together;
     cria_predicted_plan predicted;
     const cria_plan *plan = cria_runtime_plan(s->runtime);
     if (ranks->comm) CRIA_TRY(measure_together(s->runtime, s->calibration, ranks->comm, &together, err));
     if (ranks->comm) s->together = &together;
     CRIA_TRY(costs_of(s->runtime, ranks->comm, &s->each, err));
+    cria_bench_memory held;
+    CRIA_TRY(find_held(s->runtime, ranks, &held, err));
     if (ranks->rank > 0) return cria_group_follow(cria_runtime_group(s->runtime), err);
-    if (cria_ranks_predicted(ranks, s->runtime, &predicted)) s->predicted = &predicted;
+    if (cria_ranks_predicted(command, ranks, s->runtime, &predicted)) s->predicted = &predicted;
     for (size_t i = 0; i < batch_count; i++) {
         cria_bench_case *c = &cases[*count];
         *c = (cria_bench_case){.threads = threads,
@@ -278,6 +332,7 @@ static cria_status run_cases(const cria_ranks_joined *ranks, setting *s, int thr
                                .prompt = s->options->prompt_tokens,
                                .generated = s->options->new_tokens,
                                .ranks = ranks->size,
+                               .held = held,
                                .stages = cria_plan_stages(plan),
                                .replicas = cria_runtime_replicas(s->runtime)};
         CRIA_TRY(run_case(s, c, err));
@@ -311,7 +366,8 @@ static cria_status run_threads(const cria_command *command, cria_ranks_joined *r
     cria_status status = cria_pool_create(summary.threads, &pool, err);
     if (status == CRIA_OK) status = cria_calibration_create(pool, isa, &s.calibration, err);
     if (status == CRIA_OK && ranks->comm && !options.json) status = cria_ranks_print(ranks, runtime, err);
-    if (status == CRIA_OK) status = run_cases(ranks, &s, summary.threads, batches, batch_count, cases, count, err);
+    if (status == CRIA_OK)
+        status = run_cases(command, ranks, &s, summary.threads, batches, batch_count, cases, count, err);
     cria_calibration_destroy(s.calibration);
     cria_pool_destroy(pool);
     cria_runtime_close(runtime);

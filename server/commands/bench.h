@@ -16,6 +16,7 @@ enum { CRIA_BENCH_MAX_CASES = 32, CRIA_BENCH_MAX_REPEAT = 1000, CRIA_BENCH_MAX_S
  * not limit it (norms, rotations, sampling). */
 typedef struct {
     double seconds, bytes, operations;
+    double predicted; /* seconds under the planner's model; 0: not predicted, or counted with another */
 } cria_bench_operator;
 
 /* One phase of a case: prefill, or all decode steps together. */
@@ -29,15 +30,16 @@ typedef struct {
     int stages;
 } cria_bench_phase;
 
+/* Bytes, each of the rank that holds most; KV: as many tokens as the cache has. */
+typedef struct {
+    double weights, kv, workspace;
+} cria_bench_memory;
+
 typedef struct {
     int64_t threads, batch, prompt, generated; /* threads: of each rank */
     cria_bench_phase prefill, decode;
     int ranks, stages, replicas;
-    /* Bytes of the first rank, and of the rank that holds most as predicted (0: not predicted); KV: as many tokens as
-     * the cache has. */
-    struct {
-        double weights, kv, workspace;
-    } held, predicted;
+    cria_bench_memory held, predicted; /* predicted.weights is 0 where nothing is */
     cria_rates rates;   /* the best of the calibrations around the repeats, over as many bytes as a step reads; several
                          * ranks: all at once, before */
     double peak_gflops; /* of the instruction that multiplies this model's weights */

@@ -47,9 +47,11 @@ static void json_phase(const char *name, const cria_bench_case *c, const cria_be
     for (int k = 0; k < CRIA_KERNEL_COUNT; k++) {
         const cria_bench_operator *o = &p->operators[k];
         if (o->seconds <= 0) continue;
-        cria_text_printf(out, "%s\"%s\":{\"seconds\":%.6f,\"gbps\":%.3f,\"gflops\":%.3f}",
+        cria_text_printf(out, "%s\"%s\":{\"seconds\":%.6f,\"gbps\":%.3f,\"gflops\":%.3f",
                          first ? ",\"operators\":{" : ",", cria_kernel_name((cria_kernel_id)k), o->seconds,
                          o->bytes / o->seconds / 1e9, o->operations / o->seconds / 1e9);
+        if (o->predicted > 0) cria_text_printf(out, ",\"predicted_seconds\":%.6f", o->predicted);
+        cria_text_puts(out, "}");
         first = false;
     }
     cria_text_puts(out, first ? "" : "}");
@@ -123,7 +125,12 @@ static void profile_rows(const cria_bench_case *c, const cria_bench_phase *p, cr
             double gbps = o->bytes / o->seconds / 1e9, gflops = o->operations / o->seconds / 1e9;
             cria_text_printf(out, " %28.2f %5.0f%% %9.1f %5.0f%%", gbps, 100 * share(gbps, c->rates.read_gbps), gflops,
                              100 * share(gflops, c->peak_gflops));
+        } else if (o->predicted > 0) {
+            cria_text_printf(out, "%52s", "");
         }
+        if (o->predicted > 0)
+            cria_text_printf(out, "  %.3f ms a step, predicted %.3f", 1e3 * o->seconds / p->steps,
+                             1e3 * o->predicted / p->steps);
         cria_text_puts(out, "\n");
     }
 }

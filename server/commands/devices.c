@@ -197,38 +197,49 @@ cria_status cria_read_config(const char *path, cria_model_config *config, cria_e
 
 /* Bytes by type of panel, the largest wins. */
 static cria_status count_panels(const cria_checkpoint *checkpoint, const cria_graph *graph, const char *dtype,
-                                cria_rate *out, bool *used, cria_error *err) {
+                                cria_weight_rates *out, cria_error *err) {
     cria_panel_type *panel = calloc((size_t)cria_graph_tensors(graph) + 1, sizeof *panel);
     if (!panel) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for %d tensors", cria_graph_tensors(graph));
     cria_status status = cria_choose_panels(checkpoint, graph, dtype, panel, err);
     double bytes[CRIA_RATE_COUNT] = {0};
     for (int t = 0; status == CRIA_OK && t < cria_graph_tensors(graph); t++) {
         const cria_tensor *tensor = cria_graph_tensor(graph, t);
+        out->of[t] = CRIA_RATE_F32;
         if (tensor->kind != CRIA_TENSOR_PARAM || tensor->dims < 2) continue;
-        cria_rate rate = cria_rate_of_panel(panel[t]);
-        bytes[rate] += (double)cria_tensor_extent(tensor, 0) * cria_rate_bytes(rate);
+        out->of[t] = cria_rate_of_panel(panel[t]);
+        double all = (double)cria_tensor_extent(tensor, 0) * cria_rate_bytes(out->of[t]);
+        bytes[out->of[t]] += all;
+        out->bytes += all;
     }
-    *out = CRIA_RATE_F32;
     for (int r = 0; r < CRIA_RATE_COUNT; r++) {
-        if (bytes[r] > bytes[*out]) *out = (cria_rate)r;
-        if (used) used[r] = bytes[r] > 0;
+        if (bytes[r] > bytes[out->most]) out->most = (cria_rate)r;
+        out->used[r] = bytes[r] > 0.01 * out->bytes;
     }
     free(panel);
     return status;
 }
 
-cria_status cria_weight_rate(const cria_command *command, const cria_model_config *config, const cria_graph *graph,
-                             cria_rate *out, bool *used, cria_error *err) {
+cria_status cria_weight_rates_find(const cria_command *command, const cria_model_config *config,
+                                   const cria_graph *graph, cria_weight_rates *out, cria_error *err) {
     cria_weights *weights = NULL;
     cria_error none = {0};
+    *out = (cria_weight_rates){.most = CRIA_RATE_F32};
+    out->of = calloc((size_t)cria_graph_tensors(graph) + 1, sizeof *out->of);
+    if (!out->of) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for %d tensors", cria_graph_tensors(graph));
+    cria_status status = CRIA_OK;
     if (cria_weights_open(command->path, &weights, &none) == CRIA_OK) {
         cria_checkpoint checkpoint = {weights, config};
         const char *dtype = command->options->dtype ? command->options->dtype : "auto";
-        cria_status status = count_panels(&checkpoint, graph, dtype, out, used, err);
+        status = count_panels(&checkpoint, graph, dtype, out, err);
         cria_weights_close(weights);
-        return status;
+    } else {
+        out->most = config->type == CRIA_F32 ? CRIA_RATE_F32 : CRIA_RATE_BF16;
+        for (int t = 0; t < cria_graph_tensors(graph); t++) out->of[t] = out->most;
+        out->used[out->most] = true;
     }
-    *out = config->type == CRIA_F32 ? CRIA_RATE_F32 : CRIA_RATE_BF16;
-    for (int r = 0; used && r < CRIA_RATE_COUNT; r++) used[r] = r == (int)*out;
-    return CRIA_OK;
+    if (status != CRIA_OK) {
+        free(out->of);
+        out->of = NULL;
+    }
+    return status;
 }

@@ -29,9 +29,14 @@ cria_status cria_open_cluster(const cria_command *command, const char *name, cri
 
 /* The configuration of what command->path names: a folder, a .gguf file or a config.json. */
 cria_status cria_read_config(const char *path, cria_model_config *config, cria_error *err);
-/* How the runtime would hold the graph's weights: the type of most of their bytes, and which types there are
- * (used[CRIA_RATE_COUNT], may be NULL). A path without weights goes by the configuration. */
-cria_status cria_weight_rate(const cria_command *command, const cria_model_config *config, const cria_graph *graph,
-                             cria_rate *out, bool *used, cria_error *err);
+/* How the runtime would hold the graph's weights. A path without weights goes by the configuration. */
+typedef struct {
+    cria_rate most;             /* the type of most of their bytes */
+    bool used[CRIA_RATE_COUNT]; /* which types have more than a hundredth of them */
+    double bytes;               /* of all */
+    cria_rate *of;              /* by tensor; the caller frees it */
+} cria_weight_rates;
+cria_status cria_weight_rates_find(const cria_command *command, const cria_model_config *config,
+                                   const cria_graph *graph, cria_weight_rates *out, cria_error *err);
 
 #endif

@@ -19,8 +19,8 @@ enum { MOST_GRAPHS = 32 };
 /* What is planned: a model whose dims are symbolic, or a net that is built for every size of a micro-batch. */
 typedef struct {
     cria_graph *graph;
-    cria_type type; /* the checkpoint's */
-    cria_rate rate; /* as the runtime would hold it on this machine; CRIA_RATE_COUNT: elsewhere */
+    cria_type type;          /* the checkpoint's */
+    cria_weight_rates rates; /* as the runtime would hold them on this machine; of == NULL: elsewhere */
     const char *net;
     bool batched; /* the net has a batch to set */
     struct {
@@ -55,12 +55,13 @@ static const cria_graph *graph_of(void *context, int64_t micro_batch, cria_error
 static void close_model(plan_model *m) {
     for (int i = 0; i < m->count; i++) cria_graph_destroy(m->built[i].graph);
     cria_graph_destroy(m->graph);
+    free(m->rates.of);
 }
 
 static cria_status open_model(const cria_command *command, plan_model *m, cria_error *err) {
     const cria_main_options *o = command->options;
     bool train = strcmp(o->objective, "train") == 0;
-    *m = (plan_model){.net = o->net, .type = CRIA_F16, .rate = CRIA_RATE_COUNT};
+    *m = (plan_model){.net = o->net, .type = CRIA_F16};
     if (o->net) {
         if (!train) return cria_fail(err, CRIA_ERR_ARGUMENT, "--net is for --objective train; give a MODEL to serve");
         m->batched =
@@ -73,7 +74,7 @@ static cria_status open_model(const cria_command *command, plan_model *m, cria_e
     CRIA_TRY(cria_model_graph(&config, &m->graph, err));
     m->type = config.type;
     if (!train && strncmp(o->cluster, "this", 4) == 0)
-        CRIA_TRY(cria_weight_rate(command, &config, m->graph, &m->rate, NULL, err));
+        CRIA_TRY(cria_weight_rates_find(command, &config, m->graph, &m->rates, err));
     if (train) cria_graph_set_sequence(m->graph, o->sequence_length);
     return CRIA_OK;
 }
@@ -86,7 +87,8 @@ static cria_status set_options(const cria_command *command, plan_model *m, cria_
     bool train = s->objective == CRIA_OBJECTIVE_TRAIN;
     bool given = strcmp(o->plan_type, "auto") != 0;
     const char *type = given ? o->plan_type : cria_type_name(m->type);
-    s->element.rate = given ? CRIA_RATE_COUNT : m->rate;
+    bool here = !given && m->rates.of;
+    s->element.rate = here ? m->rates.most : CRIA_RATE_COUNT;
     for (int r = 0; s->element.rate == CRIA_RATE_COUNT && r < CRIA_RATE_COUNT; r++)
         if (strcmp(type, cria_rate_name((cria_rate)r)) == 0) s->element.rate = (cria_rate)r;
     if (s->element.rate == CRIA_RATE_COUNT) /* quantised checkpoints */
@@ -94,7 +96,8 @@ static cria_status set_options(const cria_command *command, plan_model *m, cria_
     s->element.weight = cria_rate_bytes(s->element.rate);
     /* The executor keeps activations in f32 when serving; training keeps them as narrow as weights. */
     s->element.activation = train ? cria_rate_bytes(s->element.rate) : 4;
-    if (m->rate != CRIA_RATE_COUNT) s->element.kv = s->element.rate == CRIA_RATE_F32 ? 4 : 2;
+    if (here) s->element.kv = s->element.rate == CRIA_RATE_F32 ? 4 : 2;
+    if (here) s->element.rate_of = m->rates.of;
     if (train && s->element.rate >= CRIA_RATE_INT8)
         return cria_fail(err, CRIA_ERR_ARGUMENT, "--type int8 is for serving only");
     s->prompt_tokens = o->prompt_tokens;
@@ -166,8 +169,7 @@ static cria_status plan_model_on(const cria_command *command, plan_model *m, con
     cria_stages_result result;
     CRIA_TRY(set_options(command, m, &options, err));
     CRIA_TRY(cria_stages_plan(m->graph, cluster, &options, &result, err));
-    if (command->path && options.objective != CRIA_OBJECTIVE_TRAIN)
-        CRIA_TRY(count_traffic(&result, err));
+    if (command->path && options.objective != CRIA_OBJECTIVE_TRAIN) CRIA_TRY(count_traffic(&result, err));
     cria_text text;
     cria_text_init(&text);
     if (o->json)

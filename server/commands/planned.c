@@ -5,7 +5,6 @@
 #include "base/file.h"
 #include "models/family.h"
 #include "parallel/plan/plan_table.h"
-#include "parallel/profile/bed.h"
 #include "server/commands/devices.h"
 
 #include <stdio.h>
@@ -63,12 +62,23 @@ cria_status cria_ranks_cluster(const cria_command *command, const cria_ranks_joi
 
 /* ---- choosing, on the first rank ---- */
 
-static cria_status set_options(const cria_command *command, const cria_model_config *config, const cria_graph *graph,
-                               cria_stages_options *s, cria_error *err) {
+static cria_status find_rates(const cria_command *command, const cria_model_config *config, const cria_graph *graph,
+                              cria_ranks_joined *ranks, cria_error *err) {
+    cria_weight_rates rates;
+    if (ranks->rate_of) return CRIA_OK;
+    CRIA_TRY(cria_weight_rates_find(command, config, graph, &rates, err));
+    ranks->rate = rates.most;
+    ranks->rate_of = rates.of;
+    return CRIA_OK;
+}
+
+static cria_status set_options(const cria_command *command, const cria_ranks_joined *ranks, cria_stages_options *s,
+                               cria_error *err) {
     const cria_main_options *o = command->options;
     cria_stages_defaults(s);
     s->objective = strcmp(o->objective, "throughput") == 0 ? CRIA_OBJECTIVE_THROUGHPUT : CRIA_OBJECTIVE_LATENCY;
-    CRIA_TRY(cria_weight_rate(command, config, graph, &s->element.rate, NULL, err));
+    s->element.rate = ranks->rate;
+    s->element.rate_of = ranks->rate_of;
     s->element.weight = cria_rate_bytes(s->element.rate);
     s->element.activation = 4;
     s->element.kv = s->element.rate == CRIA_RATE_F32 ? 4 : 2;
@@ -83,8 +93,12 @@ static cria_status set_options(const cria_command *command, const cria_model_con
         for (size_t i = 0; i < count; i++)
             if (batches[i] > s->batch) s->batch = batches[i];
     }
+    /* Either size says what the other is. */
+    int size = ranks->size / (o->data_parallel_size > 1 ? (int)o->data_parallel_size : 1);
     s->per_stage = (int)o->tensor_parallel;
     s->stages = (int)o->pipeline_parallel;
+    if (s->stages && !s->per_stage) s->per_stage = size / s->stages;
+    if (s->per_stage && !s->stages) s->stages = size / s->per_stage;
     /* Without --plan auto whoever starts N ranks wants N ranks. */
     s->all_devices = !o->plan || s->per_stage || s->stages;
     s->in_order = true;
@@ -138,14 +152,11 @@ static cria_status try_alone(const cria_command *command, const cria_ranks_joine
         cria_cluster_destroy(one);
         return CRIA_OK;
     }
+    if (!command->options->quiet)
+        fprintf(stderr, "%d ranks: %.4g s a request; one rank with all threads: %.4g s\n", ranks->size,
+                best->chosen.seconds, result.chosen.seconds);
     bool better = result.chosen.seconds < best->chosen.seconds;
-    cria_stages_result *worse = better ? best : &result;
-    fprintf(stderr, "%d ranks: %.4g s; one rank with all threads: %.4g s\n", ranks->size,
-            better          ? best->chosen.seconds
-            : worse == best ? 0
-                            : best->chosen.seconds,
-            result.chosen.seconds);
-    cria_stages_result_deinit(worse);
+    cria_stages_result_deinit(better ? best : &result);
     cria_cluster_destroy(better ? *cluster : one);
     if (better) {
         *best = result;
@@ -158,8 +169,13 @@ static cria_status try_alone(const cria_command *command, const cria_ranks_joine
 static cria_status print_plan(const cria_command *command, const cria_stages_result *result,
                               const cria_cluster *cluster, const cria_stages_options *o, cria_text *json,
                               cria_error *err) {
-    cria_predicted_plan plan = {result->plan,         result->graph,   cluster,
-                                result->notes.device, o->element.rate, o->element.kv};
+    cria_predicted_plan plan = {.plan = result->plan,
+                                .graph = result->graph,
+                                .cluster = cluster,
+                                .device = result->notes.device,
+                                .rate = o->element.rate,
+                                .rate_of = o->element.rate_of,
+                                .kv = o->element.kv};
     cria_plan_notes notes;
     CRIA_TRY(cria_predict_notes(&plan, o->batch, o->prompt_tokens, o->prompt_tokens + o->new_tokens / 2,
                                 command->options->max_num_batched_tokens, &notes, err));
@@ -171,7 +187,7 @@ static cria_status print_plan(const cria_command *command, const cria_stages_res
 }
 
 /* The plan as JSON, and the cluster it is for. */
-static cria_status choose(const cria_command *command, const cria_ranks_joined *ranks, cria_cluster **cluster,
+static cria_status choose(const cria_command *command, cria_ranks_joined *ranks, cria_cluster **cluster,
                           cria_text *json, cria_error *err) {
     const cria_main_options *o = command->options;
     cria_model_config config;
@@ -180,7 +196,8 @@ static cria_status choose(const cria_command *command, const cria_ranks_joined *
     cria_stages_result result = {0};
     CRIA_TRY(cria_read_config(command->path, &config, err));
     CRIA_TRY(cria_model_graph(&config, &graph, err));
-    cria_status status = set_options(command, &config, graph, &options, err);
+    cria_status status = find_rates(command, &config, graph, ranks, err);
+    if (status == CRIA_OK) status = set_options(command, ranks, &options, err);
     int replicas = o->data_parallel_size > 1 ? (int)o->data_parallel_size : 1;
     if (status == CRIA_OK && replicas > 1) {
         options.all_devices = true;
@@ -298,18 +315,20 @@ cria_status cria_ranks_idle(const cria_ranks_joined *ranks, cria_error *err) {
     return cria_comm_await_broadcast(ranks->world, 0, &end, 1, err);
 }
 
-bool cria_ranks_predicted(const cria_ranks_joined *ranks, const cria_runtime *runtime, cria_predicted_plan *out) {
-    if (!ranks->cluster) return false;
+bool cria_ranks_predicted(const cria_command *command, cria_ranks_joined *ranks, const cria_runtime *runtime,
+                          cria_predicted_plan *out) {
+    cria_error ignored = {0};
+    if (!ranks->cluster ||
+        find_rates(command, cria_runtime_config(runtime), cria_runtime_graph(runtime), ranks, &ignored) != CRIA_OK)
+        return false;
     cria_runtime_summary s;
     cria_runtime_summarise(runtime, &s);
     *out = (cria_predicted_plan){.plan = cria_runtime_plan(runtime),
                                  .graph = cria_runtime_graph(runtime),
                                  .cluster = ranks->cluster,
                                  .device = ranks->device,
-                                 .rate = CRIA_RATE_F32,
+                                 .rate = ranks->rate,
+                                 .rate_of = ranks->rate_of,
                                  .kv = strcmp(s.kv_type, "f32") == 0 ? 4 : 2};
-    for (int p = 0; p < CRIA_PANEL_COUNT; p++)
-        if (strcmp(s.weight_type, cria_panel_type_name((cria_panel_type)p)) == 0)
-            out->rate = cria_rate_of_panel((cria_panel_type)p);
     return cria_cluster_devices(ranks->cluster) >= cria_plan_ranks(out->plan);
 }

@@ -21,6 +21,7 @@ cria_status cria_ranks_plan(const cria_command *command, cria_ranks_joined *rank
 cria_status cria_ranks_idle(const cria_ranks_joined *ranks, cria_error *err);
 
 /* What is needed to predict the runtime's plan on the ranks' devices; false: no cluster is known. */
-bool cria_ranks_predicted(const cria_ranks_joined *ranks, const cria_runtime *runtime, cria_predicted_plan *out);
+bool cria_ranks_predicted(const cria_command *command, cria_ranks_joined *ranks, const cria_runtime *runtime,
+                          cria_predicted_plan *out);
 
 #endif

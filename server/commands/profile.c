@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 /* Lines of one operator: speed at the fewest and the most rows of every shape. */
 static void print_shapes(const cria_device_type *type, int kind, cria_rate rate, cria_text *out) {
@@ -135,8 +135,10 @@ static cria_status report(const cria_command *command, const cria_machine *machi
     const char *path = o->out;
     /* Several hosts have no one cache. */
     if (!path && cria_cluster_hosts(profile->cluster) == 1 &&
-        cria_profile_path(command, machine, ranks, threads, cached, sizeof cached))
+        cria_profile_path(command, machine, ranks, threads, cached, sizeof cached)) {
+        mkdir(command->cache, 0777); /* if it fails, so does the writing, with a message */
         path = cached;
+    }
     if (path && command->path) CRIA_TRY(join_earlier(path, profile, err));
     snprintf(note, sizeof note,
              "Measured by cria profile in %.1f s: %d rank%s of %d thread%s on %s, %d processors, %s.", seconds, ranks,
@@ -164,13 +166,12 @@ static cria_status profile_ranks(const cria_command *command, const cria_ranks_j
     CRIA_TRY(cria_machine_find(o, &machine, err));
     cria_model_config config;
     cria_graph *graph = NULL;
-    bool used[CRIA_RATE_COUNT];
-    cria_rate rate;
+    cria_weight_rates rates = {0};
     cria_status status = CRIA_OK;
     if (command->path) {
         status = cria_read_config(command->path, &config, err);
         if (status == CRIA_OK) status = cria_model_graph(&config, &graph, err);
-        if (status == CRIA_OK) status = cria_weight_rate(command, &config, graph, &rate, used, err);
+        if (status == CRIA_OK) status = cria_weight_rates_find(command, &config, graph, &rates, err);
     }
     int threads = cria_machine_threads(&machine, o, ranks->share);
     cria_pool *pool = NULL;
@@ -187,7 +188,8 @@ static cria_status profile_ranks(const cria_command *command, const cria_ranks_j
                                   .machine = machine.processor,
                                   .memory = machine.memory / ranks->share,
                                   .graph = graph,
-                                  .rates = graph ? used : NULL,
+                                  .weight_bytes = rates.bytes,
+                                  .rates = graph ? rates.used : NULL,
                                   .progress = o->quiet || ranks->rank ? NULL : stderr};
         status = cria_profile_run(&task, &profile, err);
     }
@@ -197,6 +199,7 @@ static cria_status profile_ranks(const cria_command *command, const cria_ranks_j
     cria_profile_deinit(&profile);
     cria_pool_destroy(pool);
     cria_graph_destroy(graph);
+    free(rates.of);
     return status;
 }
 

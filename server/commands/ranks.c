@@ -234,9 +234,11 @@ cria_status cria_ranks_join(const cria_command *command, cria_ranks_joined *out,
 static void free_plan(cria_ranks_joined *joined) {
     free(joined->plan_json);
     free(joined->device);
+    free(joined->rate_of);
     cria_cluster_destroy(joined->cluster);
     joined->plan_json = NULL;
     joined->device = NULL;
+    joined->rate_of = NULL;
     joined->cluster = NULL;
 }
 

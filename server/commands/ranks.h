@@ -24,10 +24,11 @@ typedef struct {
     int share;     /* ranks on this host */
     char host[64]; /* this rank's, as the launcher calls it */
     /* Once a plan has been made for them (server/commands/planned.h): */
-    cria_comm *world;      /* all ranks, where the plan leaves some idle; comm is then of those that it needs */
-    char *plan_json;       /* NULL: the plan is made from the options */
-    int needed, *device;   /* [needed]: of the cluster, in the order of the plan's ranks */
-    cria_cluster *cluster; /* rank 0: the devices as they were measured; NULL: not known */
+    cria_comm *world;         /* all ranks, where the plan leaves some idle; comm is then of those that it needs */
+    char *plan_json;          /* NULL: the plan is made from the options */
+    int needed, *device;      /* [needed]: of the cluster, in the order of the plan's ranks */
+    cria_cluster *cluster;    /* rank 0: the devices as they were measured; NULL: not known */
+    cria_rate rate, *rate_of; /* rank 0: the types of weights: of most, by tensor; NULL: not looked at yet */
 } cria_ranks_joined;
 static inline bool cria_ranks_is_idle(const cria_ranks_joined *joined) {
     return joined->world && !joined->comm;

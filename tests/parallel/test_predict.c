@@ -58,7 +58,7 @@ static cria_cluster *cores(int hosts, int each, double memory, double network_la
 static cria_stages_options for_ranks(void) {
     cria_stages_options o;
     cria_stages_defaults(&o);
-    o.element = (cria_element){CRIA_RATE_F32, 4, 4, 4};
+    o.element = (cria_element){CRIA_RATE_F32, 4, 4, 4, NULL};
     o.prompt_tokens = 64;
     o.new_tokens = 64;
     o.in_order = true;
@@ -70,8 +70,9 @@ static void plan_for(const cria_graph *g, const cria_cluster *c, const cria_stag
     if (cria_stages_plan(g, c, o, r, &err) != CRIA_OK) fail_msg("%s", err.message);
 }
 
-/* Every rank's program can be made, and the devices are in order. */
-static void check_runs(const cria_graph *g, const cria_stages_result *r) {
+/* Every rank's program can be made, and the devices are in order; what the fullest rank holds is as predicted. */
+static void check_runs(const cria_graph *g, const cria_cluster *c, const cria_stages_result *r) {
+    double most = 0;
     cria_panel_type *panel = calloc((size_t)cria_graph_tensors(g), sizeof *panel);
     assert_non_null(panel);
     cria_lower_options options = {.max_tokens = 32, .max_rows = 32, .max_positions = 128, .panel = panel};
@@ -80,10 +81,18 @@ static void check_runs(const cria_graph *g, const cria_stages_result *r) {
         cria_error err = {0};
         if (cria_lower(g, r->plan, rank, &options, &program, &err) != CRIA_OK)
             fail_msg("rank %d: %s", rank, err.message);
+        most = fmax(most, (double)program->weight_bytes);
         cria_program_destroy(program);
         if (rank) assert_true(r->notes.device[rank] > r->notes.device[rank - 1]);
     }
     free(panel);
+    cria_predicted_plan p = {r->plan, g, c, r->notes.device, CRIA_RATE_F32, NULL, 4};
+    cria_step_shape token = {1, 1, 1, 64};
+    cria_prediction step;
+    cria_error err = {0};
+    if (cria_predict_step(&p, &token, &step, &err) != CRIA_OK) fail_msg("%s", err.message);
+    if (fabs(step.weights / most - 1) > 0.02) fail_msg("%g bytes of weights, predicted %g", most, step.weights);
+    cria_prediction_deinit(&step);
 }
 
 static void the_options_sizes_are_kept_to_and_every_plan_can_be_lowered(void **state) {
@@ -107,7 +116,7 @@ static void the_options_sizes_are_kept_to_and_every_plan_can_be_lowered(void **s
                     assert_int_equal(mesh->size[0] * mesh->size[1], ranks / stages);
                 }
                 assert_true(r.seconds < 5); /* far from what it takes: it has not gone astray */
-                check_runs(g, &r);
+                check_runs(g, c, &r);
                 cria_stages_result_deinit(&r);
             }
         }
@@ -168,7 +177,7 @@ static void a_slower_network_ends_tensor_parallelism_where_its_cost_passes_that_
          * share the head alone goes on paying for a while. */
         if (latency < 1e-5) assert_true(sums(g, r.plan) >= 30);
         if (latency >= 1e-3) assert_true(sums(g, r.plan) == 0);
-        check_runs(g, &r);
+        check_runs(g, c, &r);
         cria_stages_result_deinit(&r);
         cria_cluster_destroy(c);
     }
@@ -188,7 +197,7 @@ static void a_model_too_large_for_one_host_becomes_a_pipeline_over_a_slow_networ
         seen[shape_of(&r)] = true;
         if (latency < 1e-5) assert_int_equal(shape_of(&r), 0);
         if (latency >= 1e-3) assert_int_equal(shape_of(&r), 2);
-        check_runs(g, &r);
+        check_runs(g, c, &r);
         cria_stages_result_deinit(&r);
         cria_cluster_destroy(c);
     }
@@ -209,7 +218,7 @@ static void two_hosts_of_two_cores_share_layers_inside_and_pass_them_on_between(
         int first = r.notes.device[stage->first_rank], last = r.notes.device[stage->first_rank + count - 1];
         assert_int_equal(cria_cluster_host_of(c, first), cria_cluster_host_of(c, last));
     }
-    check_runs(g, &r);
+    check_runs(g, c, &r);
     cria_stages_result_deinit(&r);
     cria_cluster_destroy(c);
     cria_graph_destroy(g);
@@ -225,7 +234,7 @@ static void a_plans_prediction_is_what_the_planner_thought_of_it(void **state) {
         o.all_devices = true;
         cria_stages_result r;
         plan_for(g, c, &o, &r);
-        cria_predicted_plan p = {r.plan, g, c, r.notes.device, CRIA_RATE_F32, 4};
+        cria_predicted_plan p = {r.plan, g, c, r.notes.device, CRIA_RATE_F32, NULL, 4};
         cria_prediction first, next;
         cria_step_shape prompt = {64, 1, 1, 32}, token = {1, 1, 1, 64 + 32};
         cria_error err = {0};
@@ -250,7 +259,7 @@ static void notes_name_steps_and_memory_and_a_cluster_that_is_too_small_is_an_er
     cria_plan *plan;
     cria_error err = {0};
     assert_int_equal(cria_plan_create_regular(g, 1, 1, 2, &plan, &err), CRIA_OK);
-    cria_predicted_plan p = {plan, g, c, NULL, CRIA_RATE_F32, 4};
+    cria_predicted_plan p = {plan, g, c, NULL, CRIA_RATE_F32, NULL, 4};
     cria_plan_notes notes;
     if (cria_predict_notes(&p, 4, 100, 164, 32, &notes, &err) != CRIA_OK) fail_msg("%s", err.message);
     assert_int_equal(notes.ranks, 2);

@@ -40,8 +40,9 @@ static const cria_device_type plain = {.name = "plain",
                                        .streaming = 0.7,
                                        .launch = 1e-6};
 
-static cria_work product(double rows, double columns, double depth) {
+static cria_work product(cria_rate rate, double rows, double columns, double depth) {
     return (cria_work){.kind = CRIA_OP_LINEAR,
+                       .rate = rate,
                        .multiplies = true,
                        .flops = 2 * rows * columns * depth,
                        .bytes = columns * depth * 2 + 4 * rows * (columns + depth),
@@ -52,8 +53,9 @@ static cria_work product(double rows, double columns, double depth) {
 
 static void a_sample_is_what_its_shape_takes_and_shapes_between_lie_between(void **state) {
     (void)state;
-    static const cria_element bf16 = {CRIA_RATE_BF16, 2, 4, 2}, f32 = {CRIA_RATE_F32, 4, 4, 4};
-    cria_work one = product(1, 512, 512), two = product(2, 512, 512), four = product(4, 512, 512);
+    static const cria_element bf16 = {CRIA_RATE_BF16, 2, 4, 2, NULL}, f32 = {CRIA_RATE_F32, 4, 4, 4, NULL};
+    cria_work one = product(CRIA_RATE_BF16, 1, 512, 512), two = product(CRIA_RATE_BF16, 2, 512, 512),
+              four = product(CRIA_RATE_BF16, 4, 512, 512), other = product(CRIA_RATE_F32, 1, 512, 512);
     double expected = cria_cost_work(&plain, &bf16, &one);
     cria_sample sample[2] = {
         {CRIA_OP_LINEAR, CRIA_RATE_BF16, 1, 512, 512, 3 * cria_cost_work(&plain, &bf16, &one), 1, 512, 0, {0}},
@@ -72,13 +74,13 @@ static void a_sample_is_what_its_shape_takes_and_shapes_between_lie_between(void
     double middle = cria_cost_work(measured, &bf16, &two) / cria_cost_work(&plain, &bf16, &two);
     assert_true(middle > 3.5 && middle < 4.3);
     /* Another type of weights was not measured. */
-    assert_true(cria_cost_work(measured, &f32, &one) == cria_cost_work(&plain, &f32, &one));
+    assert_true(cria_cost_work(measured, &f32, &other) == cria_cost_work(&plain, &f32, &other));
     cria_cluster_destroy(c);
 }
 
 static void what_is_fused_costs_nothing(void **state) {
     (void)state;
-    static const cria_element f32 = {CRIA_RATE_F32, 4, 4, 4};
+    static const cria_element f32 = {CRIA_RATE_F32, 4, 4, 4, NULL};
     cria_device_type fused = plain;
     fused.fused = 1;
     cria_work add = {.kind = CRIA_OP_ADD, .flops = 512, .bytes = 6144, .rows = 1, .columns = 512, .depth = 1};
@@ -152,7 +154,7 @@ static void a_models_shapes_are_found_whole_and_cut_each_once(void **state) {
     static const bool rates[CRIA_RATE_COUNT] = {[CRIA_RATE_F32] = true};
     cria_graph *g = small_model();
     cria_shapes s;
-    assert_true(cria_shapes_find(g, rates, 2, true, &s));
+    assert_true(cria_shapes_find(g, rates, 2, CRIA_PROFILE_QUICK, &s));
     assert_true(has(&s, CRIA_OP_LINEAR, 256, 96));
     assert_true(has(&s, CRIA_OP_LINEAR, 128, 96)); /* feed-forward columns in two */
     assert_true(has(&s, CRIA_OP_LINEAR, 96, 128)); /* and what reads them */

@@ -47,7 +47,7 @@ static void unequal_devices_get_unequal_stages_that_beat_even_ones(void **state)
     cria_stages_options o;
     cria_stages_defaults(&o);
     o.objective = CRIA_OBJECTIVE_TRAIN;
-    o.element = (cria_element){CRIA_RATE_F16, 2, 2, 2};
+    o.element = (cria_element){CRIA_RATE_F16, 2, 2, 2, NULL};
     o.micro_batch = 8;
     cria_stages_result r;
     cria_error err = {0};
