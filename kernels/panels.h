@@ -64,8 +64,9 @@ void cria_panels_row_part(const cria_panels *panels, int64_t row, int64_t first,
  *   Q4:  groups of [32] high, [32] low s8; then groups f32 scales; then groups f32 scale * sum.
  *   Q8_FINE: as Q4, but at last groups i32 -128 * sum.                          scale = max|x|/2032 of the group
  * The value is scale * s8, or scale * (16 * high + low) with low in -8..7: 8 bits of activations would lose more than 4
- * bits of weights do (docs/benchmarks.md, "Quality"). The sums take off the +128 of the weights, or bring in their minimum. Everything after the columns is zero; a row is
- * an odd number of cache lines long. A token (group) that holds infinity or NaN gets the scale NaN. */
+ * bits of weights do (docs/benchmarks.md, "Quality"). The sums take off the +128 of the weights, or bring in their
+ * minimum. Everything after the columns is zero; a row is an odd number of cache lines long. A token (group) that holds
+ * infinity or NaN gets the scale NaN. */
 size_t cria_prepared_row_bytes(cria_panel_type type, int64_t cols);
 
 #endif

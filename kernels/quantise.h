@@ -42,8 +42,8 @@ static inline int8_t cria_quantise_one(float x, float inverse) {
     return inverse == 0 ? 0 : (int8_t)lrintf(x * inverse);
 }
 
-/* Two terms, 16 * high + low, for the grouped types: 16 times 15 is a weight of 8 bits, so that one product of bytes may
- * take both (kernels/cpu/amx). */
+/* Two terms, 16 * high + low, for the grouped types: 16 times 15 is a weight of 8 bits, so that one product of bytes
+ * may take both (kernels/cpu/amx). */
 enum { CRIA_FINE_STEPS = 2032 };
 static inline int cria_quantise_fine(float x, float inverse, int8_t *high, int8_t *low) {
     int value = inverse == 0 ? 0 : (int)lrintf(x * inverse);

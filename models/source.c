@@ -189,8 +189,7 @@ cria_status cria_choose_panels(const cria_checkpoint *checkpoint, const cria_gra
         bool known = type_to_panel(view.type, &panel[t]);
         /* The head's sums are the logits: there 8 bits of activations show most. */
         if (panel[t] == CRIA_PANEL_Q8 && is_head(tensor)) panel[t] = CRIA_PANEL_Q8_FINE;
-        if (!known)
-            return cria_fail(err, CRIA_ERR_UNSUPPORTED, "%s: type %s", tensor->name, cria_type_name(view.type));
+        if (!known) return cria_fail(err, CRIA_ERR_UNSUPPORTED, "%s: type %s", tensor->name, cria_type_name(view.type));
     }
     return CRIA_OK;
 }

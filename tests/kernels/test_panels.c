@@ -77,11 +77,10 @@ static void gguf_blocks_are_held_without_rounding(void **state) {
         cria_type type;
         cria_panel_type panel;
         size_t bytes, halves;
-    } cases[] = {
-        {CRIA_Q8_0, CRIA_PANEL_Q8, 34, 1},
-        {CRIA_Q8_0, CRIA_PANEL_Q8_FINE, 34, 1},
-        {CRIA_Q4_0, CRIA_PANEL_Q4, 18, 1},
-        {CRIA_Q4_1, CRIA_PANEL_Q4, 20, 2}};
+    } cases[] = {{CRIA_Q8_0, CRIA_PANEL_Q8, 34, 1},
+                 {CRIA_Q8_0, CRIA_PANEL_Q8_FINE, 34, 1},
+                 {CRIA_Q4_0, CRIA_PANEL_Q4, 18, 1},
+                 {CRIA_Q4_1, CRIA_PANEL_Q4, 20, 2}};
     enum { COLS = 96, ROWS = 5 };
     uint64_t seed = 3;
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {

@@ -157,8 +157,8 @@ static void dot_i8(const cria_dot *dot) {
         dot_tiles(dot, HEAD_I8, true);
 }
 
-/* The forms of groups. Activations of two terms lie in a row as 32 high and 32 low bytes: of 4 bits the weights times 16
- * and the weights are one tile of the whole depth, of 8 bits the terms are multiplied one after the other. */
+/* The forms of groups. Activations of two terms lie in a row as 32 high and 32 low bytes: of 4 bits the weights times
+ * 16 and the weights are one tile of the whole depth, of 8 bits the terms are multiplied one after the other. */
 enum { Q8, Q8_FINE, Q4 };
 
 /* A chunk of a panel's groups: the weights as tiles, and what scales them. */
@@ -211,8 +211,7 @@ enum { AHEAD = 4, PRODUCTS = TILE_TOKENS * CRIA_PANEL_ROWS };
 CRIA_INLINE __m512 add_group(const int form, __m512 d, __m512 m, const int32_t *products, const uint8_t *scale,
                              int64_t groups, __m512 sum) {
     __m512i dot = _mm512_load_si512(products);
-    if (form == Q8_FINE)
-        dot = _mm512_add_epi32(_mm512_slli_epi32(dot, 4), _mm512_load_si512(products + PRODUCTS));
+    if (form == Q8_FINE) dot = _mm512_add_epi32(_mm512_slli_epi32(dot, 4), _mm512_load_si512(products + PRODUCTS));
     if (form == Q4)
         sum = _mm512_fmadd_ps(m, broadcast_f32(scale + groups * 4), sum);
     else
@@ -220,7 +219,7 @@ CRIA_INLINE __m512 add_group(const int form, __m512 d, __m512 m, const int32_t *
     return _mm512_fmadd_ps(_mm512_mul_ps(d, broadcast_f32(scale)), _mm512_cvtepi32_ps(dot), sum);
 }
 
-/* The products of one group with a tile of tokens, into memory; even and odd groups use different tiles. */
+/* The products of one group with a tile of tokens, into memory; consecutive groups use different tiles. */
 #define GROUP_TILE(sum, values, tile_of_weights)                                                                       \
     do {                                                                                                               \
         _tile_zero(sum);                                                                                               \
@@ -230,11 +229,20 @@ CRIA_INLINE __m512 add_group(const int form, __m512 d, __m512 m, const int32_t *
         _tile_stored(sum, out, 64);                                                                                    \
     } while (0)
 
-CRIA_INLINE void multiply_group(bool odd, const uint8_t *x, size_t row_bytes, const uint8_t *weights, int32_t *out) {
-    if (odd)
-        GROUP_TILE(1, 5, 7);
-    else
+CRIA_INLINE void multiply_group(int64_t g, const uint8_t *x, size_t row_bytes, const uint8_t *weights, int32_t *out) {
+    switch (g & 3) {
+    case 0:
         GROUP_TILE(0, 4, 6);
+        return;
+    case 1:
+        GROUP_TILE(1, 5, 7);
+        return;
+    case 2:
+        GROUP_TILE(2, 4, 6);
+        return;
+    default:
+        GROUP_TILE(3, 5, 7);
+    }
 }
 
 /* Some tokens of a chunk's groups. */
@@ -249,8 +257,8 @@ CRIA_INLINE void multiply_terms(const group_run *r, const int form, int64_t g, i
     const int64_t depth = form == Q4 ? 2 * GROUP_STEPS * 64 : GROUP_STEPS * 64, bytes = form == Q8 ? 32 : 64;
     const uint8_t *x = r->x + g * bytes, *weights = r->w->weights + g * depth;
     int32_t *out = products[g % (2 * AHEAD)];
-    multiply_group(g & 1, x, r->row_bytes, weights, out);
-    if (form == Q8_FINE) multiply_group(!(g & 1), x + CRIA_GROUP, r->row_bytes, weights, out + PRODUCTS);
+    multiply_group(g, x, r->row_bytes, weights, out);
+    if (form == Q8_FINE) multiply_group(g + 1, x + CRIA_GROUP, r->row_bytes, weights, out + PRODUCTS);
 }
 
 /* A chunk's groups against one tile of tokens. The multiplications run ahead of the scaling, so that neither waits. */
@@ -269,7 +277,8 @@ CRIA_INLINE void run_groups(const group_run *r, const int form, float *sums, con
         for (int64_t t = 0; t < some; t++) {
             float *at = sums + t * CRIA_PANEL_ROWS;
             __m512 value = _mm512_load_ps(at);
-            value = add_group(form, d, m, found + t * CRIA_PANEL_ROWS, own + (size_t)t * r->row_bytes, r->groups, value);
+            value =
+                add_group(form, d, m, found + t * CRIA_PANEL_ROWS, own + (size_t)t * r->row_bytes, r->groups, value);
             _mm512_store_ps(at, value);
         }
     }
