@@ -85,12 +85,27 @@ static cria_status agree_on_blocks(cria_runtime *r, cria_error *err) {
     return CRIA_OK;
 }
 
-/* How many KV blocks: what the user gave, else what max_num_seqs sequences of full length need, at most 512 MiB or one
- * full sequence, whichever is more. */
-static cria_status size_kv(cria_runtime *r, const cria_main_options *options, cria_log *log, cria_error *err) {
+/* How many blocks of ours the plan's stages all have room for; 0: it does not say. */
+static int64_t planned_blocks(const cria_runtime *r) {
+    int64_t tokens = r->notes.stages > 0 ? INT64_MAX : 0;
+    for (int i = 0; i < r->notes.stages; i++) {
+        int64_t blocks = r->notes.stage[i].kv_blocks;
+        if (blocks > INT64_MAX / r->notes.block_tokens) continue;
+        if (blocks * r->notes.block_tokens < tokens) tokens = blocks * r->notes.block_tokens;
+    }
+    return tokens / r->block_tokens;
+}
+
+/* How many KV blocks: what the user gave, else what the plan says; else what max_num_seqs sequences of full length
+ * need, at most 512 MiB or one full sequence, whichever is more. Never more than those sequences need. */
+static cria_status size_kv(cria_runtime *r, const cria_main_options *options, const cria_runtime_request *request,
+                           cria_log *log, cria_error *err) {
     int64_t per_sequence = (r->max_model_len + r->block_tokens - 1) / r->block_tokens, per_block = bytes_per_block(r);
     int64_t want = per_sequence * options->max_num_seqs, budget = options->kv_cache_memory;
-    if (budget == 0) {
+    int64_t planned = budget == 0 && request->plan_sizes_kv ? planned_blocks(r) : 0;
+    if (planned > 0) {
+        budget = per_block > 0 && planned > INT64_MAX / per_block ? INT64_MAX : planned * per_block;
+    } else if (budget == 0) {
         budget = (int64_t)512 << 20;
         int64_t available = (int64_t)sysconf(_SC_AVPHYS_PAGES) * sysconf(_SC_PAGESIZE) / 2;
         if (per_sequence * per_block > budget) budget = per_sequence * per_block;
@@ -270,7 +285,7 @@ static cria_status open_runtime(cria_runtime *r, const char *path, const cria_ma
         CRIA_TRY(agree(r, status, &local, options, request, err));
     else if (status != CRIA_OK)
         return cria_fail(err, status, "%s", local.message);
-    CRIA_TRY(size_kv(r, options, log, err));
+    CRIA_TRY(size_kv(r, options, request, log, err));
     r->limits.blocks_per_sequence = (r->max_model_len + r->block_tokens - 1) / r->block_tokens;
     if (request->graph_only) return CRIA_OK;
     CRIA_TRY(share_bytes(r, err));

@@ -34,6 +34,7 @@ typedef struct {
     int share;                  /* how many ranks share this host's processors; 0: one */
     int replicas;               /* how often the plan runs beside itself, on ranks of its own; 0: once */
     int ranks, rank;            /* graph_only without comm: as which rank of how many; 0: alone */
+    bool plan_sizes_kv;         /* the KV cache is as large as the plan says, where it does and the options do not */
     cria_plan_maker *make_plan; /* NULL: tensor parallelism over all ranks */
     void *plan_context;
     const char *version; /* of the program: ranks must have the same */

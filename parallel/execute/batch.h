@@ -56,7 +56,8 @@ void cria_batch_result_destroy(cria_batch_result *result);
  *
  * Where `start` is given, `depth` steps may be under way at once; every rank runs them in the order in which they were
  * started. `start` returns when this rank is done with its part of the batch, `finish` when the results of the oldest
- * step under way are there; its batch must stay as it was until then. */
+ * step under way are there; its batch must stay as it was until then. After a failure, what was started is still to be
+ * finished, which fails at once: nobody reads the batches any more then. */
 typedef struct {
     void *self;
     cria_status (*step)(void *self, const cria_batch *batch, cria_batch_result *result, cria_error *err);

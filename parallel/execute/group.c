@@ -9,9 +9,10 @@
 
 enum {
     MOST_UNDER_WAY = 16,
-    /* Results that a rank may send before rank 0 takes them: a message so short never waits for its receiver, whatever
-     * carries it. Steps with longer results are not overlapped. */
-    MOST_PENDING_BYTES = 3000
+    /* Results that a rank may send before rank 0 takes them: messages so short, and so few, never wait for their
+     * receiver, whatever carries them. A step with longer results has no other beside it. */
+    MOST_MESSAGE_BYTES = 3000,
+    MOST_PENDING_BYTES = 30000
 };
 
 typedef enum { KIND_STEP = 0x43520001, KIND_STOP } kind;
@@ -207,8 +208,9 @@ static cria_status start(replica *r, const cria_batch *batch, cria_error *err) {
     if (r->count == MOST_UNDER_WAY) return cria_fail(err, CRIA_ERR_INTERNAL, "too many steps under way");
     flight *f = &r->under_way[(r->first + r->count) % MOST_UNDER_WAY];
     *f = (flight){.batch = batch};
-    if (r->count++ == 0) count_active(r, true);
+    if (r->count == 0) count_active(r, true);
     CRIA_TRY(hand_out(r, batch, err));
+    r->count++;
     if (r->thread) {
         cria_stage_thread_give(r->thread, batch);
     } else if (r->here) {
@@ -225,9 +227,13 @@ static cria_status runner_start(void *self, const cria_batch *batch, cria_error 
 
 static bool runner_may_start(void *self, const cria_batch *batch) {
     const replica *r = self;
-    int64_t bytes = cria_result_bytes(batch);
-    for (int i = 0; i < r->count; i++) bytes += cria_result_bytes(r->under_way[(r->first + i) % MOST_UNDER_WAY].batch);
-    return r->count == 0 || bytes <= MOST_PENDING_BYTES;
+    int64_t all = cria_result_bytes(batch), longest = all;
+    for (int i = 0; i < r->count; i++) {
+        int64_t bytes = cria_result_bytes(r->under_way[(r->first + i) % MOST_UNDER_WAY].batch);
+        if (bytes > longest) longest = bytes;
+        all += bytes;
+    }
+    return r->count == 0 || (longest <= MOST_MESSAGE_BYTES && all <= MOST_PENDING_BYTES);
 }
 
 static bool runner_ready(void *self) {
@@ -243,11 +249,11 @@ static bool runner_ready(void *self) {
 static cria_status finish(replica *r, cria_batch_result *result, cria_error *err) {
     if (r->count == 0) return cria_fail(err, CRIA_ERR_INTERNAL, "no step is under way");
     flight *f = &r->under_way[r->first];
+    r->first = (r->first + 1) % MOST_UNDER_WAY; /* whatever comes of it */
+    r->count--;
     if (r->thread) CRIA_TRY(take_from_thread(r, f, result, err));
     if (!leader_is_here(r)) CRIA_TRY(take_results(r, f->batch, result, err));
     CRIA_TRY(take_reports(r, &f->mine, err));
-    r->first = (r->first + 1) % MOST_UNDER_WAY;
-    r->count--;
     count_active(r, r->count > 0);
     return CRIA_OK;
 }

@@ -302,6 +302,7 @@ void cria_ranks_request(const cria_ranks_joined *joined, cria_runtime_request *r
     request->replicas = (int)o->data_parallel_size;
     int ranks;
     cria_error later = {0}; /* whoever reads the plan itself tells what is wrong with it */
+    request->plan_sizes_kv = has_plan_file(o);
     if (has_plan_file(o) && !request->replicas) read_plan_size(o->plan, &ranks, &request->replicas, &later);
     request->make_plan = make_plan;
     request->plan_context = (void *)(uintptr_t)joined;

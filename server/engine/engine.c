@@ -391,6 +391,7 @@ static void *engine_main(void *argument) {
             idle = false; /* what came meanwhile is to be told too */
         }
     }
+    for (int i = 0; i < engine->lane_count; i++) cria_lane_drain(engine->lanes[i]);
     finish_all(engine, failed ? CRIA_FINISH_ERROR : CRIA_FINISH_ABORT, failed ? err.message : NULL);
     return NULL;
 }

@@ -37,7 +37,7 @@ cria_status cria_engine_create(const cria_engine_config *config, cria_runner run
 cria_status cria_engine_create_replicas(const cria_engine_config *config, const cria_runner *runners, int count,
                                         cria_deliver *deliver, void *deliver_context, cria_log *log, cria_engine **out,
                                         cria_error *err);
-/* Cancels what is open (each gets its FINISH), joins the thread, frees. */
+/* Cancels what is open (each gets its FINISH), waits for steps under way, joins the thread, frees. */
 void cria_engine_destroy(cria_engine *engine);
 
 /* Checks that the request can ever fit (prompt + 1 <= max_model_len, blocks, ids < vocab, side arrays within limits:

@@ -132,6 +132,13 @@ cria_status cria_lane_finish(cria_lane *lane, cria_step_done *out, cria_error *e
     return CRIA_OK;
 }
 
+void cria_lane_drain(cria_lane *lane) {
+    cria_error ignored = {0};
+    int started = lane->runner.start ? lane->count - lane->planned : 0;
+    for (int i = 0; i < started; i++) lane->runner.finish(lane->runner.self, lane->result, &ignored);
+    lane->count = lane->planned = 0;
+}
+
 void cria_lane_forget(cria_lane *lane, cria_sequence *sequence) {
     for (int i = 0; i < lane->count && sequence->under_way > 0; i++) {
         flight *f = flight_at(lane, i);

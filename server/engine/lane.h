@@ -14,7 +14,7 @@ typedef struct cria_lane cria_lane;
 /* As many steps as runner.depth says may be under way; a runner without `start` runs its one step in
  * cria_lane_finish. */
 cria_status cria_lane_create(const cria_engine_config *config, cria_runner runner, cria_lane **out, cria_error *err);
-/* Sequences must have been removed. */
+/* Sequences must have been removed, and steps drained. */
 void cria_lane_destroy(cria_lane *lane);
 cria_scheduler *cria_lane_scheduler(const cria_lane *lane);
 
@@ -38,6 +38,10 @@ typedef struct {
 } cria_step_done;
 /* Waits for the oldest step under way. */
 cria_status cria_lane_finish(cria_lane *lane, cria_step_done *out, cria_error *err);
+
+/* Waits for all that is under way and looks at none of it: nobody reads the batches from then on. No step is started
+ * afterwards. */
+void cria_lane_drain(cria_lane *lane);
 
 /* The sequence is about to end: steps under way know it no more. */
 void cria_lane_forget(cria_lane *lane, cria_sequence *sequence);

@@ -207,7 +207,8 @@ def test_what_a_plan_file_predicts_stands_beside_what_is_achieved(tmp_path):
     data = json.loads(text)
     data["predicted"] = {"step_seconds": 0.25, "tokens_per_second": 4, "first_token": 1, "latency": 2}
     for number, one in enumerate(data["stages"]):
-        one["predicted"] = {"compute": 0.5 + number, "collectives": 0.25, "resharding": 0.125, "memory": 1000 + number}
+        one["predicted"] = {"compute": 0.5 + number, "collectives": 0.25, "resharding": 0.125, "memory": 1000 + number,
+                            "kv_blocks": 20 + 10 * number}
     plan.write_text(json.dumps(data))
     with Server(model, "--plan", plan, name="m") as server:
         values = readings(server)
@@ -216,3 +217,4 @@ def test_what_a_plan_file_predicts_stands_beside_what_is_achieved(tmp_path):
             assert stage(values, "predicted_step_seconds", number) == 0.875 + number
             assert stage(values, "predicted_memory_bytes", number) == 1000 + number
             assert stage(values, "memory_bytes", number) > 1000
+        assert "320 tokens in blocks of 32" in server.output()  # the stage with least room has 20 blocks of 16

@@ -50,6 +50,7 @@ static inline void bench_open(bench *b, cria_engine_config config) {
 static inline void bench_close(bench *b) {
     b->m.hold = 0;
     cria_engine_destroy(b->engine);
+    assert_int_equal(b->m.count, 0); /* no step is left under way */
     assert_int_equal(b->m.faults, 0);
     free(b->m.cells);
 }

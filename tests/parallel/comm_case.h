@@ -135,6 +135,26 @@ static int comm_exchanges(cria_comm *comm, int64_t count, int round) {
     return 0;
 }
 
+/* Rank 0 sees a message from each of the others once it is there, and not before. */
+static int comm_arrives(cria_comm *comm) {
+    int rank = cria_comm_rank(comm), size = cria_comm_size(comm), value = rank;
+    cria_error err = {0};
+    bool there = true;
+    for (int r = 1; rank == 0 && r < size; r++) {
+        COMM_CHECK(cria_comm_arrived(comm, r, &there, &err) == CRIA_OK, "%s", err.message);
+        COMM_CHECK(!there, "nothing was sent yet by rank %d", r);
+    }
+    COMM_CHECK(cria_comm_barrier(comm, &err) == CRIA_OK, "%s", err.message);
+    if (rank > 0) COMM_CHECK(cria_comm_send(comm, 0, &value, sizeof value, &err) == CRIA_OK, "%s", err.message);
+    for (int r = 1; rank == 0 && r < size; r++) {
+        for (there = false; !there;) COMM_CHECK(cria_comm_arrived(comm, r, &there, &err) == CRIA_OK, "%s", err.message);
+        COMM_CHECK(cria_comm_recv(comm, r, &value, sizeof value, &err) == CRIA_OK, "%s", err.message);
+        COMM_CHECK(value == r, "%d came from rank %d", value, r);
+        COMM_CHECK(cria_comm_arrived(comm, r, &there, &err) == CRIA_OK && !there, "it was taken");
+    }
+    return 0;
+}
+
 /* All of it in mixed sizes, then within halves of the ranks. Returns 0, or 1 after saying what differs. */
 static int comm_check_all(cria_comm *comm, int64_t largest) {
     int rank = cria_comm_rank(comm), size = cria_comm_size(comm);
@@ -146,6 +166,7 @@ static int comm_check_all(cria_comm *comm, int64_t largest) {
             comm_exchanges(comm, counts[i], round))
             return 1;
     }
+    if (comm_arrives(comm)) return 1;
     COMM_CHECK(cria_comm_barrier(comm, &err) == CRIA_OK, "%s", err.message);
     if (size < 3) return 0;
     cria_comm *half;
