@@ -50,9 +50,10 @@ static cut cut_work(const cria_linear_args *args, const cria_linear_kernel *kern
     return c;
 }
 
-/* Where a part begins if `total` is cut as evenly as can be into `parts`, in multiples of `round`. */
+/* Where a part begins if `total` is cut as evenly as can be into `parts` of whole rounds; only the last round may be
+ * short, so that no part has more rounds than the largest of an even cut. */
 static int64_t part_begin(int64_t total, int64_t part, int64_t parts, int64_t round) {
-    return part == parts ? total : total * part / parts / round * round;
+    return least(total, divide_up(total, round) * part / parts * round);
 }
 
 /* Some panels against one block of tokens, over all of K. */

@@ -113,6 +113,13 @@ static void every_overlay_agrees_with_the_reference_on_odd_shapes(void **state) 
     }
 }
 
+/* Many panels and several chunks of K fill the sums of an item; 492 tokens do not divide into blocks of whole tiles. */
+static void no_block_of_tokens_is_larger_than_the_sums_have_room_for(void **state) {
+    (void)state;
+    for (int type = 0; type < CRIA_PANEL_COUNT; type++)
+        check_against_ref(cria_isa_best(), (cria_panel_type)type, 256, 1600, 492);
+}
+
 /* The reference itself, against the plain definition in double. */
 static void the_reference_computes_the_definition(void **state) {
     (void)state;
@@ -296,6 +303,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_reference_computes_the_definition),
         cmocka_unit_test(every_overlay_agrees_with_the_reference_on_odd_shapes),
+        cmocka_unit_test(no_block_of_tokens_is_larger_than_the_sums_have_room_for),
         cmocka_unit_test(quantised_layers_stay_near_the_f32_layer),
         cmocka_unit_test(a_row_is_bit_for_bit_the_same_in_any_batch_and_on_any_number_of_workers),
         cmocka_unit_test(large_layers_are_cut_without_gaps),
