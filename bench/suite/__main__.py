@@ -8,6 +8,7 @@ import sys
 import time
 
 import environments
+import experiments
 import machine
 import measure
 import report
@@ -54,6 +55,8 @@ def parse():
     parser.add_argument("--again", action="store_true", help="also what this commit's program has --rounds samples of on a "
                         "machine of this kind; without it a run that was cut off goes on where it was")
     parser.add_argument("--serving", action="store_true", help="measure serving over HTTP instead of the engines themselves")
+    parser.add_argument("--experiments", default="", metavar="NAME,...", help="measure, instead, what serving promises: "
+                        f"{', '.join(experiments.EXPERIMENTS)}, or all")
     parser.add_argument("--rates", default="inf,1,2,3", help="--serving: requests per second; default %(default)s")
     parser.add_argument("--seconds", type=float, default=15 if quick else 30, help="--serving: length of each; default %(default)s")
     parser.add_argument("--setup", action="store_true", help="only install the environments and make the models")
@@ -67,6 +70,11 @@ def parse():
     options.cases = [word.strip() for word in options.cases.split(",") if word.strip()]
     options.rates = [float(word) for word in options.rates.split(",")]
     options.threads = [int(word) for word in options.threads.split(",")]
+    options.experiments = [word for word in options.experiments.split(",") if word]
+    if options.experiments == ["all"]:
+        options.experiments = list(experiments.EXPERIMENTS)
+    if bad := set(options.experiments) - set(experiments.EXPERIMENTS):
+        parser.error(f"--experiments: there is no {', '.join(sorted(bad))}")
     options.log, options.commit, options.machine = CACHE / "bench/rivals.log", machine.commit(), machine.describe()
     options.quick = quick
     options.wants = lambda case: not options.cases or any(word in case.name for word in options.cases)
@@ -120,9 +128,18 @@ def set_up_servers(options, say):
             reason = environments.install(server.environment, say) if server.environment else None
             if reason:
                 say(f"{server.environment} cannot be installed: {reason}")
-            elif server.make and not (MODELS / server.make).exists():
-                environments.install("transformers", say)
-                make(server.make, say)
+    set_up_models({server.make for server in serving.wanted(options) if server.make}, options, say)
+
+
+def set_up_models(names, options, say):
+    with machine.hold(options.shared):
+        for name in names:
+            try:
+                if not (MODELS / name).exists():
+                    environments.install("transformers", say)
+                    make(name, say)
+            except RuntimeError as error:
+                say(str(error))
 
 
 def measure_all(engines, options, say, write):
@@ -176,14 +193,19 @@ def main():
     engines = chosen(options)
     say = Progress(len(serving.wanted(options)) * len(options.rates) * options.rounds)
     if not options.report:
-        if options.serving:
+        if options.experiments:
+            set_up_models(("opt-125m", "opt-1.3b"), options, say)
+            say.total = len(options.experiments)
+        elif options.serving:
             set_up_servers(options, say)
         else:
             set_up(engines, options, say)
         if options.setup:
             return
         say.start = time.monotonic()
-        if options.serving:
+        if options.experiments:
+            experiments.measure_all(options.experiments, options, say, appender("experiments.jsonl"))
+        elif options.serving:
             serving.measure_all(options, say, appender("serving.jsonl"))
         else:
             measure_all(engines, options, say, appender("speed.jsonl"))

@@ -3,6 +3,7 @@
 import json
 import statistics
 
+import experiments_report
 import machine
 import plots
 import serving_report
@@ -144,6 +145,8 @@ def write(say):
     plots.draw(results, served, say)
     if results:
         text = replace_section(text, "speed", speed(results))
+    if promised := comparable(load("experiments.jsonl")):
+        text = replace_section(text, "promises", experiments_report.tables(promised))
     if served:
         text = replace_section(text, "serving", serving_report.tables(served))
     DOCUMENT.write_text(text, encoding="utf-8")

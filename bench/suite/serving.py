@@ -69,14 +69,14 @@ def free_port():
 
 
 @contextlib.contextmanager
-def running(server, log):
-    """The server's port once it answers; the whole process group is ended afterwards."""
+def running(server, log, pause=0.2):
+    """The server's port once it answers, asked every `pause` seconds; the whole process group is ended afterwards."""
     port = free_port()
     command = [word.replace("PORT", str(port)) for word in server.command]
     process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
                                env=plain_environment(**dict(server.variables)))
     try:
-        wait_ready(process, port)
+        wait_ready(process, port, pause)
         yield port
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -88,7 +88,7 @@ def running(server, log):
             process.wait()
 
 
-def wait_ready(process, port):
+def wait_ready(process, port, pause):
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -97,7 +97,7 @@ def wait_ready(process, port):
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
                 if answer.status == 200:
                     return
-        time.sleep(0.2)
+        time.sleep(pause)
     raise RuntimeError(f"the server was not ready within {READY_SECONDS} s")
 
 

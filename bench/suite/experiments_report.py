@@ -1,0 +1,96 @@
+"""Tables of what experiments.py measured: each promise, its figure, whether it holds."""
+
+POLICIES = {"static": "static batch", "maximum": "iteration-level, maximum reserved", "power2": "next power of two reserved",
+            "oracle": "true length reserved (oracle)", "none": "paged"}
+
+
+def newest(rows, name):
+    """The rows of an experiment's last run."""
+    found = [row for row in rows if row["experiment"] == name]
+    return [row for row in found if row["when"] == found[-1]["when"]]
+
+
+def ms(seconds):
+    return f"{1e3 * seconds:.1f} ms" if seconds < 0.1 else f"{1e3 * seconds:.0f} ms"
+
+
+def verdict(holds):
+    return "yes" if holds else "**no**"
+
+
+def stamp(rows):
+    return f"{rows[-1]['when'][:16].replace('T', ' ')}, {rows[-1]['commit']}"
+
+
+def policies(rows):
+    base = next(row["requests_per_second"] for row in rows if row["policy"] == "maximum")
+    yield f"""#### Memory policies ({stamp(rows)})
+
+OPT-125M shape in int8; {rows[0]['requests']} requests at once with the lengths of `bench/load/lengths.csv`, drawn once from
+log-normal distributions with a quarter of ShareGPT's mean lengths (40 and 84 tokens); a KV pool of {rows[0]['pool']} tokens,
+eight of the longest requests ({rows[0]['longest']}). Cria always pages: `bench/load --admit` plays the older policies by
+holding back what they would not let in. Bars: each at least the one above it, paged at least 2x the maximum reserved.
+
+| policy | requests/s | tok/s | against maximum reserved | inter-token p50, p99 |
+|---|---|---|---|---|"""
+    for row in rows:
+        yield (f"| {POLICIES[row['policy']]} | {row['requests_per_second']:.2f} | {row['tokens_per_second']:.0f} | "
+               f"{row['requests_per_second'] / base:.2f}x | {ms(row['inter_token']['p50'])}, {ms(row['inter_token']['p99'])} |")
+
+
+def chunked(rows):
+    yield f"""#### Long prompts beside running answers ({stamp(rows)})
+
+OPT-125M shape in int8: {rows[0]['streams']} answers stream while prompts of 2,000 tokens come one after the other. Bar: p99 of
+the gaps within 2x of their median.
+
+| tokens of a step (`--max-num-batched-tokens`) | gaps beside prompts: p50, p99 | p99 / p50 | within 2x | alone: p50, p99 | a prompt's first token, p50 |
+|---|---|---|---|---|---|"""
+    for row in rows:
+        a, b = row["beside_prompts"], row["alone"]
+        ratio = a["p99"] / a["p50"]
+        yield (f"| {row['chunk']} | {ms(a['p50'])}, {ms(a['p99'])} | {ratio:.2f} | {verdict(ratio <= 2)} | {ms(b['p50'])}, {ms(b['p99'])} "
+               f"| {ms(row['prompt_seconds']['p50'])} |")
+
+
+def prefix(rows):
+    row = rows[-1]
+    yield f"""#### Shared prefix ({stamp(rows)})
+
+OPT-125M shape in int8, prompts of 1,516 tokens: the first token after {ms(row['new']['p50'])} where all is new, {ms(row['shared']['p50'])} where
+1,500 tokens have been seen: {row['ratio']:.1f}x sooner (median of nine pairs). At least 10x: {verdict(row['ratio'] >= 10)}."""
+
+
+def own_cost(rows):
+    yield f"""#### The server's own cost ({stamp(rows)})
+
+`cria_bench_http`: real engine, HTTP server and sockets over a model that samples by heart at the given pace; the client is
+another process on the same cores. CPU time is all that the server's process uses. Bars: under 20 us of CPU per token; under
+1 ms at p99 from sampling to the client with 64 streams; memory per stream flat up to 2,000.
+
+| streams | tokens each | a step every | sampling to client p50, p99 | CPU per token | memory per open stream | all open, and most until the end |
+|---|---|---|---|---|---|---|"""
+    for row in rows:
+        late = row["to_client_ms"]
+        yield (f"| {row['streams']} | {row['tokens_each']} | {row['step_ms']:g} ms | {late['p50']:.2f}, {late['p99']:.2f} ms | "
+               f"{row['cpu_us_per_token']:.1f} us | {row['kb_per_stream']:.0f} kB | {row['all_open_mb']:.1f}, {row['most_mb']:.1f} MB |")
+
+
+def start(rows):
+    yield f"""#### Start ({stamp(rows)})
+
+From the process's start to the first token of a request of four tokens, over HTTP. Bars: 1.0 s for SmolLM2, 5 s for the 1.3B
+shape, from a warm file cache. The 1.3B checkpoint holds f32 (5.3 GB), from which int8 and bf16 are made while loading.
+
+| model | first start | warm, of three: median, slowest | reached |
+|---|---|---|---|"""
+    for row in rows:
+        bar = 1.0 if "SmolLM2" in row["model"] else 5.0
+        yield (f"| {row['model']} | {row['first']:.2f} s | {row['warm']['p50']:.2f}, {row['warm']['max']:.2f} s | "
+               f"{verdict(row['warm']['p50'] <= bar)} |")
+
+
+def tables(rows):
+    present = {row["experiment"] for row in rows}
+    sections = [section for section in (policies, chunked, prefix, own_cost, start) if section.__name__ in present]
+    return "\n\n".join("\n".join(section(newest(rows, section.__name__))) for section in sections)
