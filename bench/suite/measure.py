@@ -14,6 +14,7 @@ from places import RIVALS, plain_environment
 from workloads import cria_command
 
 OPEN_SECONDS, SAMPLE_SECONDS = 300, 110
+WARM_SECONDS = 300  # of the first run of a case, which may compile
 HOLD_SECONDS = 135  # of --exclusive, whose commands may have a limit of their own
 
 
@@ -41,10 +42,10 @@ class Worker:
             raise RuntimeError(answer["error"])
         return answer
 
-    def sample(self, case, repeat=1):
+    def sample(self, case, repeat=1, limit=SAMPLE_SECONDS):
         """Tokens per second, the median of `repeat` runs."""
         request = {"phase": case.phase, "batch": case.batch, "prompt": case.prompt, "tokens": case.tokens}
-        answers = [self.ask(request, SAMPLE_SECONDS) for _ in range(repeat)]
+        answers = [self.ask(request, limit) for _ in range(repeat)]
         return statistics.median(answer["count"] / answer["seconds"] for answer in answers)
 
     def close(self):
@@ -74,7 +75,7 @@ class Session:
                 try:
                     self.workers[engine] = Worker(engine, threads, self.log)
                     for case in self.cases_of(engine):
-                        self.workers[engine].sample(case)  # caches, pages, compilation
+                        self.workers[engine].sample(case, 1, WARM_SECONDS)  # caches, pages, compilation
                 except RuntimeError as error:
                     self.give_up(engine, error)
 
