@@ -1,7 +1,6 @@
 """What the server promises beside throughput: memory policies, chunked prompts, shared prefixes, its own cost, its start."""
 
 import asyncio
-import contextlib
 import datetime
 import json
 import os
@@ -28,12 +27,9 @@ BURST = 64  # streams of the server's own cost
 CHUNKS = (512, 128, 64, 32)
 
 
-@contextlib.contextmanager
-def cria(options, path, *words):
-    """A server of Cria for the block, opened and closed under --shared; the block is given its port."""
-    server = serving.cria(path.name, "", path, *words)
-    with open(options.log, "a", encoding="utf-8") as log, contextlib.ExitStack() as stack:
-        yield serving.open_server(server, options, stack, log)
+def cria(options, turns, seconds, path, *words):
+    """A server of Cria for a block, which is given its port and has the machine for `seconds`."""
+    return serving.opened(serving.cria(path.name, "", path, *words), options, turns, seconds)
 
 
 def target_of(port):
@@ -44,30 +40,32 @@ def prompt_of(source, length):
     return [source.randrange(100, serving.VOCAB) for _ in range(length)]
 
 
-def policies(options, say):
+def policies(options, turns, say):
     """The same 500 requests at once under each memory policy: what it finishes per second is the rate it can sustain."""
     words = ("--dtype", "int8", "--max-model-len", str(LONGEST), "--block-size", "16", "--max-num-seqs", "256",
              "--kv-cache-memory", str(POOL * KV_BYTES_PER_TOKEN))
-    with cria(options, OPT, *words) as port:
-        for policy in ("static", "maximum", "power2", "oracle", "none"):
-            with machine.hold(options.exclusive):
-                say(f"policies: {policy}")
-                command = [sys.executable, str(ROOT / "bench/load"), "--url", f"http://127.0.0.1:{port}", "--model", "bench",
-                           "--rate", "inf", "--requests", "500", "--lengths", str(LENGTHS), "--vocab", str(serving.VOCAB),
-                           "--admit", policy, "--pool", str(POOL), "--longest", str(LONGEST), "--json", "-"]
-                report = json.loads(machine.output_of(command))[0]
-            yield {"policy": policy, "pool": POOL, "longest": LONGEST, "requests": report["requests"], "failed": report["failed"],
-                   "requests_per_second": report["requests_per_second"], "tokens_per_second": report["output_tokens_per_second"],
-                   "inter_token": report["inter_token"]}
+    for policy in ("static", "maximum", "power2", "oracle", "none"):
+        with cria(options, turns, 60, OPT, *words) as port:
+            say(f"policies: {policy}")
+            command = [sys.executable, str(ROOT / "bench/load"), "--url", f"http://127.0.0.1:{port}", "--model", "bench",
+                       "--rate", "inf", "--requests", "500", "--lengths", str(LENGTHS), "--vocab", str(serving.VOCAB),
+                       "--admit", policy, "--pool", str(POOL), "--longest", str(LONGEST), "--json", "-"]
+            report = json.loads(machine.output_of(command))[0]
+            turns.check()
+        yield {"policy": policy, "pool": POOL, "longest": LONGEST, "requests": report["requests"], "failed": report["failed"],
+               "requests_per_second": report["requests_per_second"], "tokens_per_second": report["output_tokens_per_second"],
+               "inter_token": report["inter_token"]}
 
 
-def chunked(options, say):
+def chunked(options, turns, say):
     """Four streams of answers while prompts of 2,000 tokens come one after the other: gaps between their tokens."""
     for chunk in CHUNKS:
-        with cria(options, OPT, "--dtype", "int8", "--max-num-batched-tokens", str(chunk), "--no-enable-prefix-caching") as port:
-            with machine.hold(options.exclusive):
-                say(f"chunked: steps of {chunk} tokens")
-                yield {"chunk": chunk, **asyncio.run(gaps_beside_prompts(target_of(port)))}
+        words = ("--dtype", "int8", "--max-num-batched-tokens", str(chunk), "--no-enable-prefix-caching")
+        with cria(options, turns, 30, OPT, *words) as port:
+            say(f"chunked: steps of {chunk} tokens")
+            found = asyncio.run(gaps_beside_prompts(target_of(port)))
+            turns.check()
+        yield {"chunk": chunk, **found}
 
 
 async def gaps_beside_prompts(target, streams=4, answer=400, prompts=8):
@@ -93,10 +91,10 @@ async def gaps_beside_prompts(target, streams=4, answer=400, prompts=8):
             "prompt_seconds": summary.spread([o.end - o.arrival for o in done])}
 
 
-def prefix(options, say):
+def prefix(options, turns, say):
     """First-token time of prompts of 1,516 tokens: all new, then with 1,500 tokens that the server has seen."""
     source = random.Random(2)
-    with cria(options, OPT, "--dtype", "int8") as port, machine.hold(options.exclusive):
+    with cria(options, turns, 20, OPT, "--dtype", "int8") as port:
         say("prefix: 1,500 shared tokens")
         shared = prompt_of(source, 1500)
 
@@ -113,26 +111,32 @@ def prefix(options, say):
            "ratio": statistics.median(a / b for a, b in pairs)}
 
 
-def own_cost(options, say):
+def own_cost(options, turns, say):
     """cria_bench_http: a model that costs nothing. Latency and CPU time at 64 streams, memory at up to 2,000."""
-    with machine.hold(options.shared):
-        machine.output_of(["ninja", "-C", "build", "--quiet", "cria_bench_http"])
+    program = CRIA.with_name("cria_bench_http")
+    if not program.exists():
+        turns.release()
+        with machine.hold(options.shared):
+            machine.output_of(["ninja", "-C", "build", "--quiet", "cria_bench_http"])
     for streams, tokens, step in ((BURST, 512, 5), (500, 128, 30), (1000, 128, 30), (2000, 128, 30), (2000, 512, 30)):
-        with machine.hold(options.exclusive):
-            say(f"own cost: {streams} streams of {tokens} tokens")
-            yield json.loads(machine.output_of([str(CRIA.with_name("cria_bench_http")), str(streams), str(tokens), str(step)]))
+        turns.need(35)
+        say(f"own cost: {streams} streams of {tokens} tokens")
+        row = json.loads(machine.output_of([str(program), str(streams), str(tokens), str(step)]))
+        turns.check()
+        yield row
 
 
-def start(options, say):
+def start(options, turns, say):
     """From the process's start to the first token of the first request, files in the cache."""
     cases = [("SmolLM2 Q4_1", SMOLLM2, ())]
     cases += [(f"OPT-1.3B shape {kind}", MODELS / "opt-1.3b", ("--dtype", kind)) for kind in ("int8", "bf16", "f32")]
     for name, path, words in cases:
         if not path.exists():
             continue
-        with machine.hold(options.exclusive):
-            say(f"start: {name}")
-            seconds = [first_token_after_start(path, words, options) for _ in range(4)]
+        turns.need(30)
+        say(f"start: {name}")
+        seconds = [first_token_after_start(path, words, options) for _ in range(4)]
+        turns.check()
         yield {"model": name, "first": seconds[0], "warm": summary.spread(seconds[1:])}
 
 
@@ -152,9 +156,10 @@ EXPERIMENTS = {"own_cost": own_cost, "prefix": prefix, "chunked": chunked, "star
 
 def measure_all(names, options, say, write):
     """The rows of an experiment are written when all of it is there."""
+    turns = machine.Turns(options.exclusive)
     for name in names:
         try:
-            rows = list(EXPERIMENTS[name](options, say))
+            rows = list(EXPERIMENTS[name](options, turns, say))
         except (RuntimeError, OSError, subprocess.SubprocessError) as error:
             say(f"{name}: {error}")
             continue
@@ -162,3 +167,4 @@ def measure_all(names, options, say, write):
         for row in rows:
             write({"when": when, "commit": options.commit, **options.machine, "threads": os.cpu_count(), "experiment": name, **row})
         say.advance()
+    turns.release()

@@ -12,6 +12,7 @@ from places import CRIA, PROGRAM_SOURCES, ROOT
 
 REST_SECONDS = 0.5  # before a sample: a rival's threads may spin for a while after their work
 LONGEST_REST = 6
+HOLD_SECONDS = 138  # of --exclusive, whose commands may have a limit of their own
 IDLE = 0.05  # CPUs in use below which the machine counts as at rest
 MOST_OTHERS = 0.12  # CPUs that others may use during a sample
 TICK = 1 / os.sysconf("SC_CLK_TCK")
@@ -42,6 +43,28 @@ class Hold:
         if self.child:
             self.child.stdin.close()
             self.child.wait()
+
+
+class Turns:
+    """One hold of the machine after the other, each used for as much as fits into HOLD_SECONDS."""
+
+    def __init__(self, command):
+        self.command, self.held = command, None
+
+    def need(self, seconds):
+        """From here on the machine is ours for so long."""
+        if self.held is None or self.held.lost or self.command and self.held.seconds + seconds > HOLD_SECONDS:
+            self.release()
+            self.held = Hold(self.command)
+
+    def check(self):
+        if self.held.lost:
+            raise RuntimeError("the machine was not ours to the end")
+
+    def release(self):
+        if self.held:
+            self.held.release()
+        self.held = None
 
 
 @contextlib.contextmanager

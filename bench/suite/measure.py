@@ -15,7 +15,6 @@ from workloads import cria_command
 
 OPEN_SECONDS, SAMPLE_SECONDS = 300, 110
 WARM_SECONDS = 300  # of the first run of a case, which may compile
-HOLD_SECONDS = 135  # of --exclusive, whose commands may have a limit of their own
 
 
 class Worker:
@@ -145,14 +144,14 @@ def run_rounds(todo, options, say, write, deadline):
                 session, case, number = todo[0]
                 if time.monotonic() > deadline:
                     return False
-                if options.exclusive and begun and held.seconds + 1.2 * session.seconds.get(case, 20) > HOLD_SECONDS:
+                if options.exclusive and begun and held.seconds + 1.2 * session.seconds.get(case, 20) > machine.HOLD_SECONDS:
                     break
                 begun = True
                 say(f"{session.workload.name}, {session.threads} thread(s): {case.name}, round {number + 1}")
                 rows = session.round(case, number)
                 if held.lost:
                     say("the machine was not ours to the end; this round is measured again")
-                    session.seconds[case] = HOLD_SECONDS / 2
+                    session.seconds[case] = machine.HOLD_SECONDS / 2
                     break
                 todo.pop(0)
                 for row in rows:

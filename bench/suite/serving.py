@@ -16,13 +16,11 @@ import urllib.request
 
 import environments
 import machine
-import measure
 from places import CRIA, MODELS, ROOT, SMOLLM2, plain_environment
 
 VOCAB = 49000  # below that of every model here
 READY_SECONDS = 420
 SATURATION = 48
-HOLD_SECONDS = measure.HOLD_SECONDS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,36 +105,38 @@ def load(port, rate, count):
     return json.loads(machine.output_of(words))[0]
 
 
-def open_server(server, options, stack, log):
-    with machine.hold(options.shared):
-        port = stack.enter_context(running(server, log))
-        load(port, math.inf, 4)
-    return port
-
-
-def measure_server(server, options, say, write):
-    """All rates of one server, one after the other, within as few holds of the machine as HOLD_SECONDS allows."""
-    rates = list(options.rates)
+@contextlib.contextmanager
+def opened(server, options, turns, seconds):
+    """The port of a server that has answered a few requests; the machine is ours for `seconds` from then on. Cria starts
+    in its own turn; what takes a minute or more starts under --shared, before the turn begins."""
     with open(options.log, "a", encoding="utf-8") as log, contextlib.ExitStack() as stack:
-        port = open_server(server, options, stack, log)
-        while rates:
-            with machine.hold(options.exclusive) as held:
-                longest = 0.0
-                while rates and (not options.exclusive or held.seconds + 1.3 * max(longest, options.seconds) < HOLD_SECONDS):
-                    rate, start = rates[0], time.monotonic()
-                    count = SATURATION if math.isinf(rate) else max(8, round(rate * options.seconds))
-                    say(f"{server.model}, {server.engine}: {count} requests at {rate:g} per second")
-                    limits = machine.calibrate(os.cpu_count())
-                    report = load(port, rate, count)
-                    longest = time.monotonic() - start
-                    rates.pop(0)
-                    say.advance()
-                    if held.lost:
-                        say("the machine was not ours to the end; this sample is dropped")
-                        break
-                    write({"when": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-                           "commit": options.commit, **options.machine, "model": server.model, "engine": server.engine,
-                           "rate": None if math.isinf(rate) else rate, "limits": limits, "report": report})
+        if server.environment:
+            turns.release()
+            with machine.hold(options.shared):
+                port = stack.enter_context(running(server, log))
+                load(port, math.inf, 4)
+            turns.need(seconds)
+        else:
+            turns.need(seconds)
+            port = stack.enter_context(running(server, log, 0.05))
+            load(port, math.inf, 4)
+        yield port
+
+
+def measure_server(server, options, turns, say, write):
+    """All rates of one server, one after the other."""
+    with opened(server, options, turns, min(2 * options.seconds * len(options.rates), machine.HOLD_SECONDS)) as port:
+        for rate in options.rates:
+            count = SATURATION if math.isinf(rate) else max(8, round(rate * options.seconds))
+            turns.need(1.3 * options.seconds)
+            say(f"{server.model}, {server.engine}: {count} requests at {rate:g} per second")
+            limits = machine.calibrate(os.cpu_count())
+            report = load(port, rate, count)
+            say.advance()
+            turns.check()
+            write({"when": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+                   "commit": options.commit, **options.machine, "model": server.model, "engine": server.engine,
+                   "rate": None if math.isinf(rate) else rate, "limits": limits, "report": report})
 
 
 def wanted(options):
@@ -145,11 +145,13 @@ def wanted(options):
 
 
 def measure_all(options, say, write):
+    turns = machine.Turns(options.exclusive)
     for number in range(options.rounds):
         for server in wanted(options):
             if server.environment and not environments.is_ready(server.environment):
                 continue
             try:
-                measure_server(server, options, say, write)
+                measure_server(server, options, turns, say, write)
             except RuntimeError as error:
                 say(f"{server.engine}, round {number + 1}: {error}")
+    turns.release()
