@@ -171,7 +171,9 @@ static cria_status run_repeats(cria_bench_steps *steps, const setting *s, cria_b
     cria_stage_figures before[CRIA_BENCH_MAX_STAGES];
     CRIA_TRY(cria_bench_decode(steps, 0, 2, err)); /* warm-up */
     /* A token into every KV block: a page that is touched for the first time costs more than what is written to it. */
-    for (int64_t at = o->block_size; at < c->prompt + c->generated; at += o->block_size)
+    cria_runtime_summary summary;
+    cria_runtime_summarise(s->runtime, &summary);
+    for (int64_t at = summary.block_tokens; at < c->prompt + c->generated; at += summary.block_tokens)
         CRIA_TRY(cria_bench_decode(steps, at, 1, err));
     for (int64_t i = 0; i < o->repeat; i++) {
         calibrate_case(s, c);
