@@ -27,7 +27,6 @@ static cria_status bad_content(const cria_json_value *value, size_t n, cria_api_
     char where[64], input[80];
     snprintf(where, sizeof where, "body.messages.%zu.content", n);
     cria_field_describe(value, input, sizeof input);
-    if (!value) return cria_api_fail_type(err, where, "missing", "Field required", input);
     return cria_api_fail_type(err, where, "string_type", "Input should be a valid string", input);
 }
 
@@ -87,6 +86,8 @@ static cria_status read_message(const cria_api *api, const cria_json_value *valu
         CRIA_TRY(join_parts(api, content, n, &list->joined[n], err));
         message->content = list->joined[n].data ? list->joined[n].data : "";
         message->length = list->joined[n].length;
+    } else if (!content) { /* as vLLM has it: a message may be empty */
+        message->content = "";
     } else {
         return bad_content(content, n, err);
     }

@@ -73,7 +73,7 @@ static cria_status check_tools(const cria_json_value *body, cria_api_error *err)
     const cria_json_value *tools = cria_json_get(body, "tools"), *choice = cria_json_get(body, "tool_choice");
     bool none = cria_json_type_of(choice) == CRIA_JSON_STRING && strcmp(cria_json_text(choice, &length), "none") == 0;
     if (asks_for_something(tools, NULL) && !none) {
-        return cria_api_fail(err, "tools", "tools are not supported yet (tool_choice \"none\" ignores them)");
+        return cria_api_fail(err, NULL, "tools are not supported yet (tool_choice \"none\" ignores them)");
     }
     return CRIA_OK;
 }

@@ -226,9 +226,10 @@ static bool drain_is_over(cria_server *server, uint64_t now_ns, bool hurry) {
 static void start_drain(cria_server *server, uint64_t now_ns) {
     server->draining = true;
     server->drain_deadline_ns = now_ns + (uint64_t)(server->config.drain_seconds * 1e9);
+    if (!server->api.model) return; /* stopped while loading, or because that failed */
     cria_log_write(server->log, CRIA_LOG_INFO, "stopping: %zu requests are open, they have %.0f s", server->generations,
                    server->config.drain_seconds);
-    if (server->api.model) cria_engine_drain(server->api.model->engine);
+    cria_engine_drain(server->api.model->engine);
 }
 
 static int wait_ms(cria_server *server) {
