@@ -1,8 +1,9 @@
-/* AMX: linear layers over bf16 and quantised panels by tile multiplications, 16 tokens times 16 rows times 64 bytes of
- * K to an instruction. A panel's 64-byte steps are what a tile of weights wants.
+/* AMX: linear layers over bf16, int8 and 4-bit panels by tile multiplications, 16 tokens times 16 rows times 64 bytes
+ * of K to an instruction. A panel's 64-byte steps are what a tile of weights wants.
  *
- * The integers are exact, so that few tokens go to VNNI with the same result; groups are scaled in VNNI's order. bf16
- * has an order of its own and uses tiles for every number of tokens. */
+ * The integers are exact, so that few tokens go to VNNI with the same result; groups are scaled in VNNI's order. Groups
+ * of 8 bits stay with VNNI: their products are too few for the way of a tile through memory. bf16 has an order of its
+ * own and uses tiles for every number of tokens. */
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/cpu.h"
 
@@ -16,9 +17,7 @@ enum {
     CHUNK_STEPS = 192,
     CHUNK_GROUPS = 16,
     HEAD_I8 = 64,
-    HEAD_Q8 = 32,
     HEAD_Q4 = 64,
-    GROUP_Q8 = 544,
     GROUP_Q4 = 320,
     GROUP_STEPS = CRIA_GROUP / 4
 };
@@ -157,13 +156,11 @@ static void dot_i8(const cria_dot *dot) {
         dot_tiles(dot, HEAD_I8, true);
 }
 
-/* The forms of groups. Activations of two terms lie in a row as 32 high and 32 low bytes: of 4 bits the weights times
- * 16 and the weights are one tile of the whole depth, of 8 bits the terms are multiplied one after the other. */
-enum { Q8, Q8_FINE, Q4 };
-
-/* A chunk of a panel's groups: the weights as tiles, and what scales them. */
+/* A chunk of a panel's groups of 4 bits: the weights as tiles, and what scales them. The two terms of the activations
+ * lie in a row as 32 high and 32 low bytes, so that the weights times 16 and the weights are one tile of the whole
+ * depth. */
 typedef struct {
-    _Alignas(64) uint8_t weights[CHUNK_GROUPS * 2 * GROUP_STEPS * 64];
+    _Alignas(64) uint8_t weights[CHUNK_GROUPS][2 * GROUP_STEPS * 64];
     _Alignas(64) float d[CHUNK_GROUPS][CRIA_PANEL_ROWS], m[CHUNK_GROUPS][CRIA_PANEL_ROWS];
 } unpacked;
 
@@ -173,8 +170,8 @@ static void unpack_halves(const uint8_t *at, float *out) {
 
 static void unpack_q4(const uint8_t *panel, int64_t groups, bool prefetch, unpacked *out) {
     const __m512i low = _mm512_set1_epi8(15), high = _mm512_set1_epi8((char)0xf0);
-    uint8_t *to = out->weights;
-    for (int64_t g = 0; g < groups; g++, panel += GROUP_Q4, to += 2 * GROUP_STEPS * 64) {
+    for (int64_t g = 0; g < groups; g++, panel += GROUP_Q4) {
+        uint8_t *to = out->weights[g];
         if (prefetch) CRIA_PREFETCH(panel);
         unpack_halves(panel, out->d[g]);
         unpack_halves(panel + 32, out->m[g]);
@@ -190,17 +187,6 @@ static void unpack_q4(const uint8_t *panel, int64_t groups, bool prefetch, unpac
     }
 }
 
-static void unpack_q8(const uint8_t *panel, int64_t groups, bool prefetch, unpacked *out) {
-    uint8_t *to = out->weights;
-    for (int64_t g = 0; g < groups; g++, panel += GROUP_Q8, to += GROUP_STEPS * 64) {
-        unpack_halves(panel, out->d[g]);
-        for (int j = 0; j < GROUP_STEPS; j++) {
-            if (prefetch) CRIA_PREFETCH(panel + HEAD_Q8 + 64 * j);
-            _mm512_store_si512(to + 64 * j, _mm512_loadu_si512(panel + HEAD_Q8 + 64 * j));
-        }
-    }
-}
-
 CRIA_INLINE __m512 broadcast_f32(const uint8_t *at) {
     return _mm512_set1_ps(*(const float *)(const void *)at);
 }
@@ -208,15 +194,11 @@ CRIA_INLINE __m512 broadcast_f32(const uint8_t *at) {
 enum { AHEAD = 4, PRODUCTS = TILE_TOKENS * CRIA_PANEL_ROWS };
 
 /* As in avx512vnni: bit for bit. */
-CRIA_INLINE __m512 add_group(const int form, __m512 d, __m512 m, const int32_t *products, const uint8_t *scale,
-                             int64_t groups, __m512 sum) {
-    __m512i dot = _mm512_load_si512(products);
-    if (form == Q8_FINE) dot = _mm512_add_epi32(_mm512_slli_epi32(dot, 4), _mm512_load_si512(products + PRODUCTS));
-    if (form == Q4)
-        sum = _mm512_fmadd_ps(m, broadcast_f32(scale + groups * 4), sum);
-    else
-        dot = _mm512_add_epi32(dot, _mm512_set1_epi32(*(const int *)(const void *)(scale + groups * 4)));
-    return _mm512_fmadd_ps(_mm512_mul_ps(d, broadcast_f32(scale)), _mm512_cvtepi32_ps(dot), sum);
+CRIA_INLINE __m512 add_group(__m512 d, __m512 m, const int32_t *products, const uint8_t *scale, int64_t groups,
+                             __m512 sum) {
+    __m512 dot = _mm512_cvtepi32_ps(_mm512_load_si512(products));
+    sum = _mm512_fmadd_ps(m, broadcast_f32(scale + groups * 4), sum);
+    return _mm512_fmadd_ps(_mm512_mul_ps(d, broadcast_f32(scale)), dot, sum);
 }
 
 /* The products of one group with a tile of tokens, into memory; consecutive groups use different tiles. */
@@ -253,83 +235,76 @@ typedef struct {
     int64_t groups, count; /* of a row, of the chunk */
 } group_run;
 
-CRIA_INLINE void multiply_terms(const group_run *r, const int form, int64_t g, int32_t products[][2 * PRODUCTS]) {
-    const int64_t depth = form == Q4 ? 2 * GROUP_STEPS * 64 : GROUP_STEPS * 64, bytes = form == Q8 ? 32 : 64;
-    const uint8_t *x = r->x + g * bytes, *weights = r->w->weights + g * depth;
-    int32_t *out = products[g % (2 * AHEAD)];
-    multiply_group(g, x, r->row_bytes, weights, out);
-    if (form == Q8_FINE) multiply_group(g + 1, x + CRIA_GROUP, r->row_bytes, weights, out + PRODUCTS);
+CRIA_INLINE void multiply_next(const group_run *r, int64_t g, int32_t products[][PRODUCTS]) {
+    multiply_group(g, r->x + g * 2 * CRIA_GROUP, r->row_bytes, r->w->weights[g], products[g % (2 * AHEAD)]);
 }
 
 /* A chunk's groups against one tile of tokens. The multiplications run ahead of the scaling, so that neither waits. */
-CRIA_INLINE void run_groups(const group_run *r, const int form, float *sums, const int tokens, int64_t some) {
-    _Alignas(64) int32_t products[2 * AHEAD][2 * PRODUCTS];
+CRIA_INLINE void run_groups(const group_run *r, float *sums, const int tokens, int64_t some) {
+    _Alignas(64) int32_t products[2 * AHEAD][PRODUCTS];
     __m512 sum[TILE_TOKENS];
     CRIA_UNROLL for (int t = 0; t < tokens; t++) sum[t] = _mm512_load_ps(sums + t * CRIA_PANEL_ROWS);
-    for (int64_t g = 0; g < r->count && g < AHEAD; g++) multiply_terms(r, form, g, products);
+    for (int64_t g = 0; g < r->count && g < AHEAD; g++) multiply_next(r, g, products);
     for (int64_t g = 0; g < r->count; g++) {
-        if (g + AHEAD < r->count) multiply_terms(r, form, g + AHEAD, products);
-        __m512 d = _mm512_load_ps(r->w->d[g]), m = form == Q4 ? _mm512_load_ps(r->w->m[g]) : d;
+        if (g + AHEAD < r->count) multiply_next(r, g + AHEAD, products);
+        __m512 d = _mm512_load_ps(r->w->d[g]), m = _mm512_load_ps(r->w->m[g]);
         const int32_t *found = products[g % (2 * AHEAD)];
         const uint8_t *own = r->scale + g * 4;
         CRIA_UNROLL for (int t = 0; t < tokens; t++) sum[t] =
-            add_group(form, d, m, found + t * CRIA_PANEL_ROWS, own + (size_t)t * r->row_bytes, r->groups, sum[t]);
-        for (int64_t t = 0; t < some; t++) {
+            add_group(d, m, found + t * CRIA_PANEL_ROWS, own + (size_t)t * r->row_bytes, r->groups, sum[t]);
+        for (int64_t t = tokens; t < tokens + some; t++) {
             float *at = sums + t * CRIA_PANEL_ROWS;
             __m512 value = _mm512_load_ps(at);
-            value =
-                add_group(form, d, m, found + t * CRIA_PANEL_ROWS, own + (size_t)t * r->row_bytes, r->groups, value);
+            value = add_group(d, m, found + t * CRIA_PANEL_ROWS, own + (size_t)t * r->row_bytes, r->groups, value);
             _mm512_store_ps(at, value);
         }
     }
     CRIA_UNROLL for (int t = 0; t < tokens; t++) _mm512_store_ps(sums + t * CRIA_PANEL_ROWS, sum[t]);
 }
 
-CRIA_INLINE void dot_groups(const cria_dot *dot, const int form) {
-    int64_t tokens = dot->tokens, full = tokens / TILE_TOKENS, bytes = form == Q8 ? CRIA_GROUP : 2 * CRIA_GROUP;
-    int value_bytes = form == Q4 ? 2 * CRIA_GROUP : CRIA_GROUP;
+/* As many tokens as can be in registers, the last few in memory. */
+CRIA_INLINE void run_tokens(const group_run *r, float *sums, int64_t tokens) {
+    switch (tokens / 4) {
+    case 0:
+        run_groups(r, sums, 0, tokens);
+        return;
+    case 1:
+        run_groups(r, sums, 4, tokens - 4);
+        return;
+    case 2:
+        run_groups(r, sums, 8, tokens - 8);
+        return;
+    case 3:
+        run_groups(r, sums, 12, tokens - 12);
+        return;
+    default:
+        run_groups(r, sums, TILE_TOKENS, 0);
+    }
+}
+
+static void dot_q4(const cria_dot *dot) {
+    if (dot->tokens <= FEW_TOKENS) {
+        cria_dot_q4_avx512vnni(dot);
+        return;
+    }
+    int64_t tokens = dot->tokens, full = tokens / TILE_TOKENS, rest = tokens % TILE_TOKENS;
+    const size_t tile_bytes = TILE_TOKENS * dot->row_bytes;
     unpacked w;
     for (int p = 0; p < dot->panels; p++) {
         group_run r = {.w = &w, .row_bytes = dot->row_bytes, .count = dot->steps};
         r.groups = (dot->cols + CRIA_GROUP - 1) / CRIA_GROUP;
-        r.x = dot->rows + dot->first * bytes;
-        r.scale = dot->rows + r.groups * bytes + dot->first * 4;
+        r.x = dot->rows + dot->first * 2 * CRIA_GROUP;
+        r.scale = dot->rows + r.groups * 2 * CRIA_GROUP + dot->first * 4;
         if (dot->fresh) memset(dot->sums[p], 0, (size_t)tokens * CRIA_PANEL_ROWS * sizeof(float));
-        if (form == Q4)
-            unpack_q4(dot->panel[p] + dot->first * GROUP_Q4, dot->steps, dot->prefetch, &w);
-        else
-            unpack_q8(dot->panel[p] + dot->first * GROUP_Q8, dot->steps, dot->prefetch, &w);
-        size_t tile_bytes = TILE_TOKENS * dot->row_bytes;
+        unpack_q4(dot->panel[p] + dot->first * GROUP_Q4, dot->steps, dot->prefetch, &w);
         float *sums = dot->sums[p];
-        if (full) configure(TILE_TOKENS, TILE_TOKENS, value_bytes);
+        if (full && (p == 0 || rest)) configure(TILE_TOKENS, TILE_TOKENS, 2 * CRIA_GROUP);
         for (int64_t i = 0; i < full; i++, r.x += tile_bytes, r.scale += tile_bytes, sums += PRODUCTS)
-            run_groups(&r, form, sums, TILE_TOKENS, 0);
-        int64_t rest = tokens % TILE_TOKENS;
+            run_groups(&r, sums, TILE_TOKENS, 0);
         if (rest == 0) continue;
-        configure(rest, rest, value_bytes);
-        run_groups(&r, form, sums, 0, rest);
+        if (full || p == 0) configure(rest, rest, 2 * CRIA_GROUP);
+        run_tokens(&r, sums, rest);
     }
-}
-
-static void dot_q8(const cria_dot *dot) {
-    if (dot->tokens <= FEW_TOKENS)
-        cria_dot_q8_avx512vnni(dot);
-    else
-        dot_groups(dot, Q8);
-}
-
-static void dot_q8_fine(const cria_dot *dot) {
-    if (dot->tokens <= FEW_TOKENS)
-        cria_dot_q8_fine_avx512vnni(dot);
-    else
-        dot_groups(dot, Q8_FINE);
-}
-
-static void dot_q4(const cria_dot *dot) {
-    if (dot->tokens <= FEW_TOKENS)
-        cria_dot_q4_avx512vnni(dot);
-    else
-        dot_groups(dot, Q4);
 }
 
 static void linear(const cria_linear_args *args, cria_worker *worker) {
@@ -338,15 +313,11 @@ static void linear(const cria_linear_args *args, cria_worker *worker) {
                              2 * TILE_TOKENS},
         [CRIA_PANEL_I8] = {dot_i8, cria_close_i8_avx512vnni, cria_finish_avx512, 4, CHUNK_STEPS, TILE_STEPS,
                            CRIA_MOST_TOKENS, 2 * TILE_TOKENS},
-        [CRIA_PANEL_Q8] = {dot_q8, NULL, cria_finish_avx512, CRIA_GROUP, CHUNK_GROUPS, 1, CRIA_MOST_TOKENS,
-                           TILE_TOKENS},
-        [CRIA_PANEL_Q8_FINE] = {dot_q8_fine, NULL, cria_finish_avx512, CRIA_GROUP, CHUNK_GROUPS, 1, CRIA_MOST_TOKENS,
-                                TILE_TOKENS},
         [CRIA_PANEL_Q4] = {dot_q4, NULL, cria_finish_avx512, CRIA_GROUP, CHUNK_GROUPS, 1, CRIA_MOST_TOKENS,
                            TILE_TOKENS},
     };
-    if (args->weight->type == CRIA_PANEL_F32) {
-        cria_linear_avx512(args, worker);
+    if (!kernels[args->weight->type].dot) {
+        cria_linear_avx512vnni(args, worker);
         return;
     }
     cria_linear_run(args, worker, &kernels[args->weight->type]);
