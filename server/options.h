@@ -48,7 +48,7 @@ typedef struct {
     const char *cluster, *objective, *net, *out, *graph_out, *svg, *check;
     const char *optimizer, *plan_type;
     int64_t plan_batch, global_batch, sequence_length;
-    bool published, quick;
+    bool published, ablation, quick;
     /* plan --net: the intra-operator pass alone */
     const char *mesh, *alpha, *beta;
     int64_t batch_axis, memory_limit;

@@ -67,7 +67,7 @@ static cria_status build(const int64_t *value, cria_graph *graph, cria_error *er
     cria_transformer t;
     CRIA_TRY(cria_transformer_init(&t, graph, value[BATCH], value[SEQUENCE], value[HIDDEN], value[HEADS],
                                    8 * value[HIDDEN], value[VOCAB], err));
-    int64_t tokens = value[BATCH] * value[SEQUENCE], group = value[GROUP];
+    int64_t tokens = value[BATCH] * value[SEQUENCE], group = value[GROUP] < tokens ? value[GROUP] : tokens;
     if (tokens % group != 0)
         return cria_fail(err, CRIA_ERR_ARGUMENT, "net moe: batch * seq = %lld tokens are no multiple of group=%lld",
                          (long long)tokens, (long long)group);
@@ -107,7 +107,8 @@ const cria_network_info cria_network_moe = {
             [BATCH] = {"batch", 8, 1, 1 << 20, "sequences of a step (of a micro-batch, where there are several)"},
             [VOCAB] = {"vocab", 32000, 1, 1 << 24, "size of the vocabulary"},
             [EXPERTS] = {"experts", 8, 1, 1 << 16, "experts of a layer"},
-            [GROUP] = {"group", 2048, 1, 1 << 24, "tokens that are routed together; divides batch * seq"},
+            [GROUP] = {"group", 2048, 1, 1 << 24,
+                       "tokens that are routed together, or all if there are fewer; divides batch * seq"},
             [TOP] = {"top", 2, 1, 64, "experts that a token goes to; each has top * group / experts slots"},
             [TIED] = {"tied", 0, 0, 1, "the LM head is the token embedding"},
             [LOSS] = {"loss", 0, 0, 1, "the loss, where train=0"},

@@ -65,10 +65,11 @@ cria_work cria_work_of(const cria_graph *graph, const cria_op *op, const cria_st
     for (int i = 0; i < count; i++) {
         part[i] = whole[i] > 0 ? length[i] / whole[i] : 1;
         share *= part[i];
-        if (is_batch(&indices[i]))
-            work.rows *= length[i];
-        else if (indices[i].split == CRIA_SPLIT_SUM)
+        /* Gradients of weights sum over the batch, those of convolutions over places too. */
+        if (indices[i].split == CRIA_SPLIT_SUM || indices[i].output < 0)
             work.depth *= length[i];
+        else if (is_batch(&indices[i]))
+            work.rows *= length[i];
         else
             work.columns *= length[i];
     }
@@ -85,6 +86,11 @@ cria_work cria_work_of(const cria_graph *graph, const cria_op *op, const cria_st
         if (param && op->kind == CRIA_OP_LINEAR && k == 1) work.rate = cria_element_rate(element, op->input[k]);
     }
     if (op->kind == CRIA_OP_ATTENTION) add_attention(graph, op, phase, element, part, share, &work);
+    if (op->kind == CRIA_OP_ATTENTION_GRADIENT) {
+        const cria_tensor *q = cria_graph_tensor(graph, op->input[0]);
+        /* As many passes over the scores as it has of the four operations that the forward pass has for each. */
+        work.scores = work.flops / (4 * (double)q->dim[q->dims - 1].extent);
+    }
     if (op->kind == CRIA_OP_EMBED) work.depth = 1;
     return work;
 }
@@ -104,7 +110,7 @@ double cria_device_speed(const cria_device_type *device, cria_rate rate, bool st
 
 static double analytic(const cria_device_type *d, const cria_element *element, const cria_work *w) {
     double stream = w->bytes / (d->bandwidth * d->streaming), compute;
-    if (w->kind == CRIA_OP_ATTENTION) {
+    if (w->kind == CRIA_OP_ATTENTION || w->kind == CRIA_OP_ATTENTION_GRADIENT) {
         stream += w->scores * d->score_passes * element->activation / (d->bandwidth * d->streaming);
         /* Scores that lie in memory are made by two products with a pass over memory between: they add up. */
         compute = w->flops / (peak(d, w->rate) * d->attention);

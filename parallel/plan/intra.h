@@ -10,6 +10,9 @@ typedef struct {
     cria_strategy_options strategies;
     int64_t memory_limit; /* bytes per device; < 0: none */
     double param_element; /* bytes per element of parameters; 0: as strategies.element */
+    /* Bytes per element of state, such as Adam's moments, which stay in f32 where weights are narrower; 0: as
+     * strategies.element. */
+    double state_element;
     /* Parameters may be kept in other parts than their readers want, and be gathered at every step (ZeRO-3). Else every
      * reader takes what is held or a slice of it, and the first reader all of it (as cria_plan_held says). */
     bool gather_parameters;

@@ -10,8 +10,9 @@ cria_mesh cria_intra_mesh(const cria_mesh *mesh, const cria_intra_options *optio
 }
 
 double cria_intra_element(const cria_tensor *tensor, const cria_intra_options *options) {
-    bool param = tensor->kind == CRIA_TENSOR_PARAM;
-    return param && options->param_element > 0 ? options->param_element : options->strategies.element;
+    if (tensor->kind == CRIA_TENSOR_PARAM && options->param_element > 0) return options->param_element;
+    if (tensor->kind == CRIA_TENSOR_STATE && options->state_element > 0) return options->state_element;
+    return options->strategies.element;
 }
 
 typedef struct {

@@ -194,12 +194,18 @@ cria_status cria_command_plan(const cria_command *command, cria_error *err) {
     if (o->net && o->mesh) return cria_command_plan_net(command, err);
     if (o->check) return check_plan(command, err);
     cria_cluster *cluster;
-    bool as_published = o->published && strcmp(o->cluster, "this") == 0;
+    bool as_published = (o->published || o->ablation) && strcmp(o->cluster, "this") == 0;
     CRIA_TRY(cria_open_cluster(command, as_published ? "p3.16xlarge" : o->cluster, &cluster, err));
     plan_model model = {0};
-    cria_status status =
-        o->published ? cria_plan_published(cluster, o->json, !o->json, err) : open_model(command, &model, err);
-    if (status == CRIA_OK && !o->published) status = plan_model_on(command, &model, cluster, err);
+    cria_status status;
+    if (o->ablation) {
+        status = cria_plan_ablation(cluster, o->json, err);
+    } else if (o->published) {
+        status = cria_plan_published(cluster, o->json, !o->json, err);
+    } else {
+        status = open_model(command, &model, err);
+        if (status == CRIA_OK) status = plan_model_on(command, &model, cluster, err);
+    }
     close_model(&model);
     cria_cluster_destroy(cluster);
     return status;

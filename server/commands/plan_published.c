@@ -2,6 +2,7 @@
 #include "server/commands/plan_published.h"
 #include "server/commands/commands.h"
 
+#include "parallel/plan/ablation.h"
 #include "parallel/plan/published.h"
 
 #include <math.h>
@@ -49,5 +50,42 @@ cria_status cria_plan_published(const cria_cluster *host, bool json, bool planne
     else
         printf("mean error %.1f%% over all %d points, %.1f%% over the %d points with more than 8 GPUs\n",
                100 * sum / points, points, 100 * held_back / later, later);
+    return CRIA_OK;
+}
+
+static void print_measured(double seconds, char text[16]) {
+    if (seconds < 0)
+        snprintf(text, 16, "-");
+    else if (seconds == 0)
+        snprintf(text, 16, "no memory");
+    else
+        snprintf(text, 16, "%.3f", seconds);
+}
+
+cria_status cria_plan_ablation(const cria_cluster *host, bool json, cria_error *err) {
+    if (!json)
+        printf("seconds of a step; measured by Alpa, predicted here, part of it that is communication, memory\n\n"
+               "%-11s  %4s  %-13s  %9s  %9s  %6s  %8s  %s\n",
+               "net", "GPUs", "way", "measured", "predicted", "comm.", "GB", "shape");
+    for (int i = 0; i < CRIA_ABLATION_SETTINGS; i++) {
+        const cria_ablation_setting *setting = cria_ablation_setting_of(i);
+        for (int way = 0; way < CRIA_ABLATION_WAYS; way++) {
+            cria_ablation_result r;
+            CRIA_TRY(cria_ablation_predict(host, i, (cria_ablation_way)way, &r, err));
+            const char *name = cria_ablation_name((cria_ablation_way)way);
+            if (json) {
+                printf("{\"net\": \"%s\", \"devices\": %d, \"way\": \"%s\", \"measured\": %g, \"predicted\": %.6g, "
+                       "\"communication\": %.6g, \"bytes\": %lld, \"fits\": %s, \"shape\": [%d, %d]}\n",
+                       setting->family, setting->devices, name, setting->measured[way], r.seconds, r.communication,
+                       (long long)r.peak_bytes, r.fits ? "true" : "false", r.size[0], r.size[1]);
+                continue;
+            }
+            char measured[16];
+            print_measured(setting->measured[way], measured);
+            printf("%-11s  %4d  %-13s  %9s  %9.3f  %5.1f%%  %8.1f  %dx%d%s\n", setting->family, setting->devices, name,
+                   measured, r.seconds, 100 * r.communication / r.seconds, (double)r.peak_bytes / 1e9, r.size[0],
+                   r.size[1], r.fits ? "" : ", over the memory");
+        }
+    }
     return CRIA_OK;
 }
