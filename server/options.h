@@ -47,7 +47,9 @@ typedef struct {
     /* plan, profile */
     const char *cluster, *objective, *net, *out, *graph_out, *svg, *check;
     const char *optimizer, *plan_type;
-    int64_t plan_batch, global_batch, sequence_length;
+    int64_t plan_batch, global_batch, sequence_length, kv_budget;
+    const char *lengths, *schedule;
+    double plan_rate;
     bool published, ablation, quick;
     /* plan --net: the intra-operator pass alone */
     const char *mesh, *alpha, *beta;

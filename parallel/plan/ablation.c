@@ -40,7 +40,7 @@ const char *cria_ablation_name(cria_ablation_way way) {
 typedef struct {
     const cria_cluster *cluster;
     const int *type; /* of each device of the mesh */
-    cria_phase phase;
+    cria_step_shape phase;
     cria_element element;
 } context;
 
@@ -160,7 +160,7 @@ static cria_status try_shapes(const cria_graph *graph, const cria_cluster *clust
     }
     bool half = strcmp(setting->family, "Wide-ResNet") != 0; /* that was trained in f32 */
     context c = {.cluster = cluster, .type = type, .phase = {8192, 8192, 8, 1024}};
-    c.element = half ? (cria_element){CRIA_RATE_F16, 2, 2, 2} : (cria_element){CRIA_RATE_F32, 4, 4, 4};
+    c.element = half ? (cria_element){CRIA_RATE_F16, 2, 2, 2, NULL} : (cria_element){CRIA_RATE_F32, 4, 4, 4, NULL};
     cria_intra_options o;
     cria_intra_defaults(&o);
     o.strategies.element = c.element.activation;

@@ -19,7 +19,7 @@ typedef struct {
     const cria_graph *graph;
     const cria_mesh *mesh;
     const cria_intra_options *options;
-    cria_sharding *held;  /* [tensors]: largest dim: where each lies so far */
+    cria_sharding *held;  /* [tensors]: largest dim: where each lies so far; Megatron: as it was computed */
     unsigned char *inner; /* [names of dims]: Megatron */
 } rule;
 
@@ -103,6 +103,17 @@ static void megatron(const rule *r, const cria_op_index *index, int count, int8_
         }
 }
 
+/* Partial sums that are only added up, such as the gradients that come back from q, k and v, are summed once. */
+static void add_partial_sums(const rule *r, const cria_op *op, int8_t choice[CRIA_MESH_AXES]) {
+    if (!cria_op_passes_partial(op)) return;
+    for (int axis = 0; axis < CRIA_MESH_AXES; axis++) {
+        bool all = choice[axis] == CRIA_IDLE && r->mesh->size[axis] > 1;
+        for (int k = 0; k < CRIA_MAX_INPUTS; k++)
+            if (op->input[k] >= 0) all = all && r->held[op->input[k]].dim[axis] == CRIA_PARTIAL;
+        if (all && op->input[0] >= 0 && op->input[1] >= 0) choice[axis] = CRIA_PARTIAL;
+    }
+}
+
 static double way_cost(const rule *r, int t, cria_sharding from, cria_sharding to) {
     cria_reshard_step steps[CRIA_MAX_BETWEEN_STEPS];
     int count = cria_reshard_between_steps(r->graph, cria_graph_tensor(r->graph, t), from, to, r->mesh,
@@ -121,7 +132,6 @@ static cria_sharding summed(cria_sharding raw) {
 static void lay_largest(rule *r) {
     for (int t = 0; t < cria_graph_tensors(r->graph); t++) {
         const cria_tensor *tensor = cria_graph_tensor(r->graph, t);
-        r->held[t] = (cria_sharding){{CRIA_REPLICATED, CRIA_REPLICATED}};
         if (tensor->kind != CRIA_TENSOR_PARAM && tensor->kind != CRIA_TENSOR_STATE) continue;
         int best = 0;
         for (int d = 1; d < tensor->dims; d++)
@@ -170,9 +180,11 @@ static void choose(rule *r, cria_hand hand, const cria_op *op, cria_strategy *ou
     bool update = cria_op_alias(op) >= 0, zero = hand == CRIA_HAND_ZERO2 || hand == CRIA_HAND_ZERO3;
     if (hand == CRIA_HAND_DATA_PARALLEL || (zero && !update)) data_parallel(r, index, count, choice);
     if (hand == CRIA_HAND_MEGATRON) megatron(r, index, count, choice);
+    if (hand == CRIA_HAND_MEGATRON) add_partial_sums(r, op, choice);
     int largest = zero && update ? find_largest(index, count) : -1;
     if (largest >= 0) cut(r, &index[largest], largest, 3, choice);
     cria_strategy_derive(r->graph, op, r->mesh, choice, out);
+    if (hand == CRIA_HAND_MEGATRON) r->held[op->output] = out->raw;
     if (hand == CRIA_HAND_LARGEST_DIM) follow_inputs(r, op, out);
     bool parameter = update && cria_graph_tensor(r->graph, op->input[0])->kind == CRIA_TENSOR_PARAM;
     out->output = open;
@@ -185,6 +197,8 @@ cria_status cria_handmade(cria_hand hand, const cria_graph *graph, int first_op,
     r.held = calloc((size_t)cria_graph_tensors(graph) + 1, sizeof *r.held);
     r.inner = calloc((size_t)cria_graph_dim_names(graph) + 1, sizeof *r.inner);
     cria_status status = r.held && r.inner ? CRIA_OK : cria_fail(err, CRIA_ERR_MEMORY, "no memory for a plan by hand");
+    for (int t = 0; status == CRIA_OK && t < cria_graph_tensors(graph); t++)
+        r.held[t] = (cria_sharding){{CRIA_REPLICATED, CRIA_REPLICATED}};
     if (status == CRIA_OK && hand == CRIA_HAND_MEGATRON) find_inner(&r);
     if (status == CRIA_OK && hand == CRIA_HAND_LARGEST_DIM) lay_largest(&r);
     for (int i = first_op; i < end_op && status == CRIA_OK; i++)

@@ -77,26 +77,56 @@ static void print_cut(const cria_stages_result *r, int s, char text[64]) {
         snprintf(text, 64, "%s", word[0][0] ? word[0] : word[1][0] ? word[1] : "-");
 }
 
+/* Words of a text in lines of at most 80 columns, the first of which has `used` columns already; the others begin
+ * behind `indent`. */
+static void print_wrapped(const char *text, int used, int indent, cria_text *out) {
+    enum { COLUMNS = 80 };
+    bool begun = false;
+    while (*text) {
+        int length = (int)strcspn(text, " ");
+        if (begun && used + 1 + length > COLUMNS) {
+            cria_text_printf(out, "\n%*s", indent, "");
+            used = indent;
+        } else if (begun) {
+            cria_text_puts(out, " ");
+            used++;
+        }
+        cria_text_append(out, text, (size_t)length);
+        used += length;
+        begun = true;
+        text += length;
+        while (*text == ' ') text++;
+    }
+    cria_text_puts(out, "\n");
+}
+
+/* Where stages are, then where their time goes: each fits into 80 columns. */
 static void print_stages(const cria_stages_result *r, cria_text *out) {
     const cria_plan_notes *n = &r->notes;
-    cria_text_puts(out,
-                   "stage  layers                 devices     mesh     cut             memory / limit GB   compute   "
-                   "collect.  reshard.  transfer  update    bubbles\n");
+    bool train = n->objective == CRIA_OBJECTIVE_TRAIN;
+    cria_text_puts(out, "stage  layers             devices   mesh   cut            memory / limit GB\n");
     for (int s = 0; s < cria_plan_stages(r->plan); s++) {
         const cria_stage *stage = cria_plan_stage(r->plan, s);
         const cria_plan_stage_notes *p = &n->stage[s];
-        char layers[40], devices[32], cut[64], mesh[24], time[6][16];
+        char layers[40], devices[32], cut[64], mesh[24];
         print_layers(r->graph, stage, layers);
         print_devices(n, stage, devices);
         print_cut(r, s, cut);
         snprintf(mesh, sizeof mesh, "%dx%d", stage->mesh.size[0], stage->mesh.size[1]);
-        cria_text_printf(out, "%5d  %-21s  %-10s  %-7s  %-14s  %7.2f / %-8.2f  %-9s %-9s %-9s %-9s %-9s %-9s%s%s\n", s,
-                         layers, devices, mesh, cut, (double)p->memory / 1e9, (double)p->memory_limit / 1e9,
-                         seconds(p->compute, time[0]), seconds(p->collectives, time[1]),
-                         seconds(p->resharding, time[2]), seconds(p->transfer, time[3]), seconds(p->update, time[4]),
-                         seconds(p->bubble, time[5]), p->recompute ? " recompute" : "",
-                         p->zero == 3   ? " zero-3"
-                         : p->zero == 1 ? " zero-1"
+        cria_text_printf(out, "%5d  %-17s  %-8s  %-5s  %-13s  %6.2f / %.2f\n", s, layers, devices, mesh, cut,
+                         (double)p->memory / 1e9, (double)p->memory_limit / 1e9);
+    }
+    cria_text_printf(out, "\nstage  %9s %9s %9s %9s%s %9s\n", "compute", "collect.", "reshard.", "transfer",
+                     train ? "    update" : "", "waiting");
+    for (int s = 0; s < cria_plan_stages(r->plan); s++) {
+        const cria_plan_stage_notes *p = &n->stage[s];
+        char time[6][16];
+        cria_text_printf(out, "%5d  %9s %9s %9s %9s", s, seconds(p->compute, time[0]), seconds(p->collectives, time[1]),
+                         seconds(p->resharding, time[2]), seconds(p->transfer, time[3]));
+        if (train) cria_text_printf(out, " %9s", seconds(p->update, time[4]));
+        cria_text_printf(out, " %9s%s%s\n", seconds(p->bubble, time[5]), p->recompute ? "  recompute" : "",
+                         p->zero == 3   ? "  ZeRO-3"
+                         : p->zero == 1 ? "  ZeRO-1"
                                         : "");
     }
 }
@@ -118,6 +148,9 @@ static void print_summary(const cria_stages_result *r, cria_text *out) {
                      n->replicas > 1 ? "ies" : "y");
     cria_text_printf(out, "latency     first token %s, whole answer %s\nthroughput  %.1f tokens/s\n",
                      seconds(n->first_token, time[0]), seconds(n->latency, time[1]), n->tokens_per_second);
+    if (r->request_rate > 0)
+        cria_text_printf(out, "load        %g requests/s, %.0f%% of the %.4g/s that it could serve\n", r->request_rate,
+                         100 * r->request_rate / r->capacity, r->capacity);
     int64_t blocks = INT64_MAX;
     for (int s = 0; s < n->stages; s++)
         if (n->stage[s].kv_blocks > 0 && n->stage[s].kv_blocks < blocks) blocks = n->stage[s].kv_blocks;
@@ -126,17 +159,19 @@ static void print_summary(const cria_stages_result *r, cria_text *out) {
 }
 
 static void print_other(const cria_plan_summary *s, const cria_plan_summary *chosen, cria_text *out) {
-    char time[16];
+    char time[16], batches[32] = "-";
+    cria_text_printf(out, "  %-14s  ", s->name);
     if (!s->feasible) {
-        cria_text_printf(out, "  %-14s  -          %s\n", s->name, s->why);
+        cria_text_puts(out, "-  ");
+        print_wrapped(s->why, 21, 21, out);
         return;
     }
-    cria_text_printf(out, "  %-14s  %-9s  %5.2fx  %3d stages on %d devices", s->name, seconds(s->seconds, time),
-                     s->seconds / chosen->seconds, s->stages, s->devices);
-    if (s->micro_batches > 1)
-        cria_text_printf(out, ", %d micro-batches of %lld", s->micro_batches, (long long)s->micro_batch);
-    if (s->replicas > 1) cria_text_printf(out, ", %d copies", s->replicas);
-    cria_text_printf(out, ", %.4g tokens/s\n", s->tokens_per_second);
+    if (s->micro_batches > 1 || s->replicas > 1)
+        snprintf(batches, sizeof batches, "%d of %lld", s->micro_batches, (long long)s->micro_batch);
+    cria_text_printf(out, "%-8s %6.2fx  %6d %7d  %-13s  %8.4g", seconds(s->seconds, time), s->seconds / chosen->seconds,
+                     s->stages, s->devices, batches, s->tokens_per_second);
+    if (s->replicas > 1) cria_text_printf(out, " %d copies", s->replicas);
+    cria_text_puts(out, "\n");
 }
 
 void cria_plan_table(const cria_stages_result *r, const cria_cluster *cluster, cria_text *out) {
@@ -145,10 +180,12 @@ void cria_plan_table(const cria_stages_result *r, const cria_cluster *cluster, c
                      r->seconds);
     print_stages(r, out);
     print_summary(r, out);
-    cria_text_puts(out, "\nplans compared (time under the same model)\n");
+    cria_text_printf(out, "\n  %-14s  %-8s %7s  %6s %7s  %-13s  %8s\n", "plans compared", "time", "", "stages",
+                     "devices", "micro-batches", "tokens/s");
     print_other(&r->chosen, &r->chosen, out);
     for (int i = 0; i < r->others; i++) print_other(&r->other[i], &r->chosen, out);
-    cria_text_printf(out, "\nwhy: %s\n", r->why);
+    cria_text_puts(out, "\nwhy: ");
+    print_wrapped(r->why, 5, 5, out);
 }
 
 static void json_number(cria_text *out, const char *key, double value) {
@@ -208,6 +245,10 @@ void cria_plan_table_json(const cria_stages_result *r, cria_text *out) {
     cria_text_printf(out, ", \"objective\": \"%s\", \"schedule\": \"%s\"", cria_objective_name(r->notes.objective),
                      cria_schedule_name(r->notes.schedule));
     json_number(out, "planning_seconds", r->seconds);
+    if (r->request_rate > 0) {
+        json_number(out, "request_rate", r->request_rate);
+        json_number(out, "capacity", r->capacity);
+    }
     cria_text_puts(out, ", \"why\": ");
     cria_text_json_string(out, r->why, strlen(r->why));
     cria_text_puts(out, ", \"chosen\": ");

@@ -50,10 +50,11 @@ cria_status cria_setting_open(const cria_graph *graph, const cria_lineup *lineup
         task.optimizer = (options->adam ? 8 : 0) + (options->element.weight < 4 ? 4 : 0);
     } else {
         /* A prompt's token sees half of the prompt on average. */
-        task.phase[0] = (cria_step_shape){micro_batch * options->prompt_tokens, micro_batch, micro_batch,
-                                          (double)options->prompt_tokens / 2};
-        task.phase[1] = (cria_step_shape){micro_batch, micro_batch, micro_batch,
-                                          (double)options->prompt_tokens + (double)options->new_tokens / 2};
+        double prompt = options->prompt_context, next = options->new_context;
+        if (prompt <= 0) prompt = (double)options->prompt_tokens / 2;
+        if (next <= 0) next = (double)options->prompt_tokens + (double)options->new_tokens / 2;
+        task.phase[0] = (cria_step_shape){micro_batch * options->prompt_tokens, micro_batch, micro_batch, prompt};
+        task.phase[1] = (cria_step_shape){micro_batch, micro_batch, micro_batch, next};
     }
     CRIA_TRY(cria_stage_book_create(&task, &out->build.book, err));
     out->graph = graph;
@@ -63,7 +64,10 @@ cria_status cria_setting_open(const cria_graph *graph, const cria_lineup *lineup
                                         .micro_batches = micro_batches,
                                         .replicas = replicas,
                                         .batch = (double)micro_batch * micro_batches,
-                                        .force_recompute = -1};
+                                        .force_recompute = -1,
+                                        .schedule = !train              ? CRIA_SCHEDULE_INFERENCE
+                                                    : options->schedule ? options->schedule
+                                                                        : CRIA_SCHEDULE_1F1B};
     return CRIA_OK;
 }
 
@@ -145,9 +149,7 @@ static cria_status write_result(cria_setting *setting, cria_candidate *candidate
     cria_candidate_price(setting->build.book, &setting->build.task, candidate, &again, n);
     snprintf(n->cluster, sizeof n->cluster, "%s", cria_cluster_name(setting->build.task.cluster));
     n->objective = o->objective;
-    n->schedule = o->objective != CRIA_OBJECTIVE_TRAIN ? CRIA_SCHEDULE_INFERENCE
-                  : candidate->stages > 1              ? CRIA_SCHEDULE_1F1B
-                                                       : CRIA_SCHEDULE_GPIPE;
+    n->schedule = setting->build.task.schedule;
     n->micro_batches = summary->micro_batches;
     n->replicas = summary->replicas;
     n->tokens = o->objective == CRIA_OBJECTIVE_TRAIN ? summary->micro_batch * o->sequence : summary->micro_batch;

@@ -12,11 +12,16 @@ typedef struct {
     cria_element element;
     /* Serving: `batch` requests at once, each of so many tokens in and out. */
     int64_t prompt_tokens, new_tokens, batch;
+    /* Where lengths differ, those are means, and these are what a token of a prompt and a new token see on average; 0:
+     * all requests are alike. */
+    double prompt_context, new_context;
+    double kv_budget; /* bytes of KV cache that a device may hold; 0: what is left of its memory */
     /* Training: sequences of one update, and tokens of a sequence. */
     int64_t global_batch, sequence;
     bool adam;
-    int64_t micro_batch; /* training: sequences of a micro-batch; 0: to be chosen */
-    bool search;         /* operators are cut by the intra-operator pass too, not only in the usual ways */
+    cria_schedule schedule; /* training: CRIA_SCHEDULE_INFERENCE: to be chosen */
+    int64_t micro_batch;    /* training: sequences of a micro-batch; 0: to be chosen */
+    bool search;            /* operators are cut by the intra-operator pass too, not only in the usual ways */
     /* What a plan must keep to. */
     int stages, per_stage; /* so many stages; so many devices in each; 0: free */
     bool all_devices;      /* none stays unused */
@@ -56,9 +61,10 @@ typedef struct {
     cria_plan_summary *other; /* best first: the next-best of the search, then those made by hand */
     int others;
     char why[400];
-    int layers;     /* that stages were made of */
-    int *layer_end; /* [layers]: operators */
-    double seconds; /* that planning took */
+    int layers;                    /* that stages were made of */
+    int *layer_end;                /* [layers]: operators */
+    double seconds;                /* that planning took */
+    double request_rate, capacity; /* serving by a rate (parallel/plan/serving.h): requests a second; else 0 */
 } cria_stages_result;
 
 /* CRIA_ERR_INFEASIBLE: no plan fits into memory; the message says what is nearest. */

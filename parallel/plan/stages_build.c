@@ -98,8 +98,9 @@ static void find_by_after(context *c, int first, int mesh) {
             double base = cria_range_memory(task, &c->sums[w], mode, 0, NULL);
             double each = cria_range_memory(task, &c->sums[w], mode, 1, NULL) - base;
             double room = kind->memory - base;
-            if (room < each) continue;
+            if (room < each || !cria_kv_allowed(task, &c->sums[w])) continue;
             double flights = each > 0 ? floor(room / each) : most;
+            if (task->schedule == CRIA_SCHEDULE_GPIPE && flights < task->micro_batches) continue;
             int last = flights >= task->micro_batches || flights >= most ? most - 1 : (int)flights - 1;
             if (last >= 0) c->by_after[last] = fmin(c->by_after[last], seconds);
         }
@@ -198,7 +199,7 @@ static void place(const cria_lineup *l, cria_candidate *c) {
 static bool find_way(context *c, const cria_stage_choice *choice, int after, cria_way *out) {
     const cria_price_task *task = &c->task->task;
     const cria_mesh_kind *kind = cria_stage_book_kind(c->task->book, c->book_mesh[choice->mesh]);
-    double best = HUGE_VAL, flights = fmin(after + 1, task->micro_batches);
+    double best = HUGE_VAL, flights = cria_in_flight(task, after);
     c->mesh = -1;
     extend(c, choice->first, choice->end, choice->mesh);
     for (int w = 0; w < kind->ways; w++)
@@ -208,6 +209,7 @@ static bool find_way(context *c, const cria_stage_choice *choice, int after, cri
             double once, seconds = cria_range_seconds(task, &c->sums[w], mode, &once);
             seconds += once / task->micro_batches + expected_transfer(c, choice->first, kind, &kind->way[w]);
             if (cria_range_memory(task, &c->sums[w], mode, flights, NULL) > kind->memory || seconds >= best) continue;
+            if (!cria_kv_allowed(task, &c->sums[w])) continue;
             best = seconds;
             *out = kind->way[w];
         }

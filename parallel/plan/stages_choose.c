@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KINDS = 8, MOST_SETTINGS = 64, MOST_HAND_STAGES = 1024, MOST_ORDERS = 24, MOST_RUNS = 4 };
+enum { KINDS = 10, MOST_SETTINGS = 64, MOST_HAND_STAGES = 1024, MOST_ORDERS = 24, MOST_RUNS = 4 };
 
 static int layers_for(int devices) {
     return devices > 256 ? 34 : devices > 64 ? 52 : 66;
@@ -268,6 +268,26 @@ static void refine(cria_plan_choice *c) {
     }
 }
 
+/* The best plan under the other schedule. GPipe takes as long under this model, but holds all micro-batches at once. */
+static void offer_other_schedule(cria_plan_choice *c) {
+    cria_price_task task = c->best.setting.build.task;
+    cria_candidate copy;
+    if (c->best.candidate.stages < 2 || c->options->objective != CRIA_OBJECTIVE_TRAIN ||
+        !cria_candidate_copy(&c->best.candidate, &copy))
+        return;
+    bool gpipe = task.schedule == CRIA_SCHEDULE_GPIPE;
+    task.schedule = gpipe ? CRIA_SCHEDULE_1F1B : CRIA_SCHEDULE_GPIPE;
+    cria_plan_summary summary = {0};
+    snprintf(summary.name, sizeof summary.name, "%s", gpipe ? "1F1B" : "GPipe");
+    cria_candidate_price(c->best.setting.build.book, &task, &copy, &summary, NULL);
+    remember(c, &summary);
+    if (!c->options->schedule && summary.feasible && summary.seconds < c->best.summary.seconds * (1 - 1e-9)) {
+        cria_candidate_price(c->best.setting.build.book, &task, &copy, &c->best.summary, NULL);
+        c->best.setting.build.task.schedule = task.schedule;
+    }
+    cria_candidate_deinit(&copy);
+}
+
 static int by_seconds(const void *a, const void *b) {
     double x = ((const cria_plan_summary *)a)->seconds, y = ((const cria_plan_summary *)b)->seconds;
     return (x > y) - (x < y);
@@ -290,6 +310,7 @@ cria_status cria_plan_choose(cria_plan_choice *c, cria_error *err) {
         return cria_fail(err, CRIA_ERR_INFEASIBLE, "no plan for %s fits on %s: %s", cria_graph_name(c->graph),
                          cria_cluster_name(c->lineup->cluster), c->nearest);
     refine(c);
+    offer_other_schedule(c);
     qsort(c->other, (size_t)c->others, sizeof *c->other, by_seconds);
     return CRIA_OK;
 }

@@ -47,6 +47,10 @@ void cria_objective_repeat(const cria_stages_options *o, double repeat[CRIA_PHAS
     repeat[1] = o->objective == CRIA_OBJECTIVE_THROUGHPUT ? 1 : o->objective == CRIA_OBJECTIVE_TRAIN ? 1 : tokens - 1;
 }
 
+double cria_in_flight(const cria_price_task *task, int after) {
+    return task->schedule == CRIA_SCHEDULE_GPIPE ? task->micro_batches : fmin(after + 1, task->micro_batches);
+}
+
 bool cria_mode_allowed(const cria_price_task *task, const cria_stage_mode *mode) {
     if (task->options->objective != CRIA_OBJECTIVE_TRAIN) return mode->zero == 0 && !mode->recompute;
     if (task->plain && mode->zero) return false;
@@ -67,6 +71,17 @@ double cria_range_seconds(const cria_price_task *task, const cria_range_sums *s,
     return seconds;
 }
 
+/* Of all requests at their end. */
+static double kv_bytes(const cria_price_task *task, const cria_range_sums *s) {
+    const cria_stages_options *o = task->options;
+    if (o->objective == CRIA_OBJECTIVE_TRAIN) return 0;
+    return s->kv * task->batch * (double)(o->prompt_tokens + o->new_tokens);
+}
+
+bool cria_kv_allowed(const cria_price_task *task, const cria_range_sums *s) {
+    return task->options->kv_budget <= 0 || kv_bytes(task, s) <= task->options->kv_budget;
+}
+
 double cria_range_memory(const cria_price_task *task, const cria_range_sums *s, const cria_stage_mode *mode,
                          double in_flight, cria_plan_stage_notes *notes) {
     const cria_stages_options *o = task->options;
@@ -80,7 +95,7 @@ double cria_range_memory(const cria_price_task *task, const cria_range_sums *s, 
         optimizer = (mode->zero ? s->cut_parameters : s->parameters) * state;
         activations += in_flight * (mode->recompute ? s->kept : s->saved) + (mode->recompute ? s->most_saved : 0);
     } else {
-        kv = s->kv * task->batch * (double)(o->prompt_tokens + o->new_tokens);
+        kv = kv_bytes(task, s);
     }
     if (notes) {
         notes->weights = (int64_t)weights;
@@ -174,7 +189,14 @@ static bool price_stage(cria_stage_book *book, const cria_price_task *task, cria
             return false;
         }
     p->limit = cria_stage_book_kind(book, mesh)->memory;
-    double in_flight = fmin(c->stages - s, task->micro_batches);
+    double in_flight = cria_in_flight(task, c->stages - 1 - s);
+    double kv = kv_bytes(task, &p->sums);
+    if (!cria_kv_allowed(task, &p->sums)) {
+        snprintf(out->why, sizeof out->why,
+                 "stage %d needs %.3g GB of KV cache on each device, but %.3g GB are allowed", s, kv / 1e9,
+                 task->options->kv_budget / 1e9);
+        return false;
+    }
     if (!choose_mode(task, stage, in_flight, p)) {
         snprintf(out->why, sizeof out->why, "stage %d needs %.3g GB of each device's %.3g GB", s, p->memory / 1e9,
                  p->limit / 1e9);
@@ -207,12 +229,12 @@ static void write_notes(const cria_price_task *task, const cria_candidate *c, co
         n->transfer = count * p->transfer;
         n->update = p->once;
         n->bubble = fmax(0, step - count * p->seconds - p->once);
-        double in_flight = fmin(c->stages - s, task->micro_batches);
+        double in_flight = cria_in_flight(task, c->stages - 1 - s);
         cria_range_memory(task, &p->sums, mode, in_flight, n);
         n->memory_limit = (int64_t)p->limit;
-        if (!train && p->sums.kv > 0)
-            n->kv_blocks =
-                (int64_t)((p->limit - (double)(n->memory - n->kv)) / (p->sums.kv * (double)notes->block_tokens));
+        double room = p->limit - (double)(n->memory - n->kv);
+        if (task->options->kv_budget > 0) room = fmin(room, task->options->kv_budget);
+        if (!train && p->sums.kv > 0) n->kv_blocks = (int64_t)(room / (p->sums.kv * (double)notes->block_tokens));
         n->kv_blocks = n->kv_blocks < 0 ? 0 : n->kv_blocks;
     }
 }

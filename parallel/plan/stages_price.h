@@ -35,7 +35,12 @@ typedef struct {
     double batch;        /* serving: requests of one replica */
     int force_recompute; /* -1: as is best */
     bool plain;          /* no ZeRO */
+    cria_schedule schedule;
 } cria_price_task;
+
+/* Micro-batches whose activations a stage with so many stages behind it holds at once: all under GPipe (Huang et al.
+ * 2019), one more than there are stages behind it under 1F1B (Narayanan et al. 2019). */
+double cria_in_flight(const cria_price_task *task, int after);
 
 /* Seconds of one micro-batch without transfers; what is done once in a step goes to *once. */
 double cria_range_seconds(const cria_price_task *task, const cria_range_sums *sums, const cria_stage_mode *mode,
@@ -43,6 +48,8 @@ double cria_range_seconds(const cria_price_task *task, const cria_range_sums *su
 /* Bytes per device with so many micro-batches in flight; the parts go to *notes where it is not NULL. */
 double cria_range_memory(const cria_price_task *task, const cria_range_sums *sums, const cria_stage_mode *mode,
                          double in_flight, cria_plan_stage_notes *notes);
+/* Serving: the KV cache stays within its budget. */
+bool cria_kv_allowed(const cria_price_task *task, const cria_range_sums *sums);
 bool cria_mode_allowed(const cria_price_task *task, const cria_stage_mode *mode);
 
 typedef struct {

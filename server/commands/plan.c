@@ -5,6 +5,7 @@
 #include "parallel/nets/network.h"
 #include "parallel/plan/plan_svg.h"
 #include "parallel/plan/plan_table.h"
+#include "parallel/plan/serving.h"
 #include "server/commands/devices.h"
 #include "server/commands/plan_published.h"
 
@@ -103,6 +104,10 @@ static cria_status set_options(const cria_command *command, plan_model *m, cria_
     s->prompt_tokens = o->prompt_tokens;
     s->new_tokens = o->new_tokens;
     s->batch = o->plan_batch;
+    s->kv_budget = (double)o->kv_budget;
+    if (strcmp(o->schedule, "auto") != 0)
+        s->schedule = strcmp(o->schedule, "gpipe") == 0 ? CRIA_SCHEDULE_GPIPE : CRIA_SCHEDULE_1F1B;
+    if (o->lengths) CRIA_TRY(cria_serving_lengths(o->lengths, s, err));
     s->global_batch = o->global_batch;
     s->sequence = o->sequence_length;
     s->adam = strcmp(o->optimizer, "adam") == 0;
@@ -168,7 +173,9 @@ static cria_status plan_model_on(const cria_command *command, plan_model *m, con
     cria_stages_options options;
     cria_stages_result result;
     CRIA_TRY(set_options(command, m, &options, err));
-    CRIA_TRY(cria_stages_plan(m->graph, cluster, &options, &result, err));
+    bool by_rate = o->plan_rate > 0 && options.objective != CRIA_OBJECTIVE_TRAIN;
+    CRIA_TRY(by_rate ? cria_serving_plan(m->graph, cluster, &options, o->plan_rate, &result, err)
+                     : cria_stages_plan(m->graph, cluster, &options, &result, err));
     if (command->path && options.objective != CRIA_OBJECTIVE_TRAIN) CRIA_TRY(count_traffic(&result, err));
     cria_text text;
     cria_text_init(&text);

@@ -30,7 +30,7 @@ static void the_pass_is_best_the_heuristic_near_it_and_zero_behind(void **state)
         const char *family;
         int devices;
         double near; /* the heuristic is within this of the pass */
-    } settings[] = {{"GPT", 4, 1.15}, {"GPT", 8, 1.25}, {"MoE", 8, 1.5}};
+    } settings[] = {{"GPT", 8, 1.25}, {"MoE", 8, 1.5}};
     cria_cluster *c;
     assert_int_equal(cria_cluster_read(CRIA_SOURCE_DIR "/configs/clusters/p3.16xlarge.json", &c, NULL), CRIA_OK);
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
@@ -49,10 +49,10 @@ static void the_pass_is_best_the_heuristic_near_it_and_zero_behind(void **state)
 
 static void one_device_needs_no_communication_and_takes_what_was_measured(void **state) {
     (void)state;
-    static const char *const families[] = {"GPT", "MoE", "Wide-ResNet"};
+    static const char *const families[] = {"GPT", "MoE"};
     cria_cluster *c;
     assert_int_equal(cria_cluster_read(CRIA_SOURCE_DIR "/configs/clusters/p3.16xlarge.json", &c, NULL), CRIA_OK);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 2; i++) {
         int index = find(families[i], 1);
         cria_ablation_result r[CRIA_ABLATION_WAYS];
         predict(c, index, r);

@@ -1,0 +1,138 @@
+/* Training is priced in two ways: stages derive the backward pass from the forward strategies, the intra-operator pass
+ * plans the training graph. Where both cut operators by the same rule, they must agree. */
+#include "parallel/nets/network.h"
+#include "parallel/plan/handmade.h"
+#include "parallel/plan/stages_layer.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+enum { MOST = 8 };
+
+typedef struct {
+    double compute, communication;
+} seconds;
+
+typedef struct {
+    const cria_cluster *cluster;
+    const int *type;
+    cria_step_shape shape;
+    cria_element element;
+} context;
+
+static const cria_element half = {CRIA_RATE_F16, 2, 2, 2, NULL};
+
+static cria_graph *network(const char *net, int train) {
+    char spec[160];
+    cria_graph *g;
+    cria_error err = {0};
+    snprintf(spec, sizeof spec, "%s,train=%d", net, train);
+    if (cria_network_create(spec, &g, &err) != CRIA_OK) fail_msg("%s", err.message);
+    return g;
+}
+
+/* Forward strategies by the usual way, the backward pass derived. */
+static seconds derived(const char *net, const cria_cluster *cluster, const int *type, const cria_mesh *mesh,
+                       cria_step_shape shape) {
+    cria_graph *g = network(net, 0);
+    int ops = cria_graph_ops(g), *last = malloc(((size_t)cria_graph_tensors(g) + 1) * sizeof *last);
+    for (int t = 0; t < cria_graph_tensors(g); t++) cria_graph_uses(g, t, &last[t]);
+    cria_layer_task task = {.graph = g,
+                            .cluster = cluster,
+                            .last_use = last,
+                            .train = true,
+                            .phase = {shape, shape},
+                            .element = half,
+                            .optimizer = 12};
+    cria_strategy *strategy = calloc((size_t)ops, sizeof *strategy);
+    cria_layer_usual_way(&task, 0, ops, mesh, (cria_axis_use[]){CRIA_AXIS_BATCH, CRIA_AXIS_TENSOR}, strategy);
+    cria_layer_cost cost;
+    assert_true(cria_layer_evaluate(&task, 0, ops, mesh, type, 1, strategy, &cost));
+    seconds out = {0, cost.sync};
+    for (int p = 0; p < CRIA_PHASES; p++) {
+        out.compute += cost.phase[p].compute;
+        out.communication += cost.phase[p].collectives + cost.phase[p].resharding;
+    }
+    free(strategy);
+    free(last);
+    cria_graph_destroy(g);
+    return out;
+}
+
+static double compute(void *data, const cria_graph *g, const cria_op *op, const cria_mesh *mesh,
+                      const cria_strategy *strategy) {
+    const context *c = data;
+    if (cria_op_alias(op) >= 0) return 0; /* updates are priced apart */
+    return cria_cost_operator(c->cluster, c->type, g, op, mesh, &c->shape, &c->element, strategy);
+}
+
+/* The training graph under Megatron's rule, or data parallel. */
+static seconds planned(const char *net, const cria_cluster *cluster, const int *type, const cria_mesh *mesh,
+                       cria_step_shape shape) {
+    cria_graph *g = network(net, 1);
+    int ops = cria_graph_ops(g);
+    context c = {cluster, type, shape, half};
+    cria_intra_options o;
+    cria_intra_defaults(&o);
+    o.strategies.element = 2;
+    o.strategies.reduce_scatter = false;
+    o.compute = compute;
+    o.context = &c;
+    cria_strategy *strategy = calloc((size_t)ops, sizeof *strategy);
+    cria_intra_result r;
+    cria_error err = {0};
+    /* Along a line the rule would cut tensors, whichever axis it is. */
+    cria_hand hand = mesh->size[1] > 1 ? CRIA_HAND_MEGATRON : CRIA_HAND_DATA_PARALLEL;
+    assert_int_equal(cria_handmade(hand, g, 0, ops, mesh, &o, strategy, &err), CRIA_OK);
+    if (cria_intra_fixed(g, 0, ops, mesh, &o, strategy, &r, &err) != CRIA_OK) fail_msg("%s", err.message);
+    seconds out = {r.compute, r.collectives + r.resharding};
+    cria_intra_result_deinit(&r);
+    free(strategy);
+    cria_graph_destroy(g);
+    return out;
+}
+
+static void costs_derived_from_forward_strategies_are_those_of_the_training_graph(void **state) {
+    (void)state;
+    static const struct {
+        const char *net;
+        cria_step_shape shape;
+        double tolerance;
+    } nets[] = {
+        {"mlp:layers=4,hidden=1024,batch=4096", {4096, 4096, 4096, 1}, 0.12},
+        {"gpt:layers=4,hidden=2048,heads=16,batch=8,vocab=51200,adam=0", {8192, 8192, 8, 1024}, 0.12},
+    };
+    static const int shapes[][2] = {{1, 1}, {8, 1}, {1, 8}, {2, 4}, {4, 2}};
+    cria_cluster *cluster;
+    assert_int_equal(cria_cluster_read(CRIA_SOURCE_DIR "/configs/clusters/p3.16xlarge.json:1x8", &cluster, NULL),
+                     CRIA_OK);
+    for (size_t i = 0; i < sizeof nets / sizeof *nets; i++)
+        for (size_t m = 0; m < sizeof shapes / sizeof *shapes; m++) {
+            int device[MOST], type[MOST];
+            double share[2 * MOST];
+            for (int d = 0; d < MOST; d++) {
+                device[d] = d;
+                type[d] = cria_cluster_type_of(cluster, d);
+            }
+            cria_mesh mesh = cria_cost_mesh(cluster, device, shapes[m][0], shapes[m][1], CRIA_RATE_F16, false, share);
+            seconds a = derived(nets[i].net, cluster, type, &mesh, nets[i].shape),
+                    b = planned(nets[i].net, cluster, type, &mesh, nets[i].shape);
+            if (fabs(a.compute / b.compute - 1) > nets[i].tolerance ||
+                fabs(a.communication - b.communication) > nets[i].tolerance * b.communication)
+                fail_msg("%s on %d x %d: derived %g s and %g s of communication, planned %g s and %g s", nets[i].net,
+                         shapes[m][0], shapes[m][1], a.compute, a.communication, b.compute, b.communication);
+        }
+    cria_cluster_destroy(cluster);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(costs_derived_from_forward_strategies_are_those_of_the_training_graph),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
