@@ -120,12 +120,13 @@ def keep_strategies(problem, draw, share, planted):
 
 def make(name, sources, answers):
     """The problem called `name`; sources: {letter: problem}, answers: {letter: an assignment of it that fits}. The limit
-    is drawn anew: a share of 1.02 to 2, most of them small, of the least peak; of 1.002 to 1.05 where it is tight."""
+    is drawn anew: 1.1 times the least peak, as the contest has it, in half of them; else 1.02 to 2 times, most of them
+    small; 1.002 to 1.05 where it is tight. Where an answer was planted, it fits."""
     kind, letter, seed = name.split("-")
     draw = random.Random(name)
     problem = sources[letter]
     count = len(problem["nodes"]["costs"])
-    least, span = 0.02, 50
+    least, span, planted = 0.02, 50, 0
     if kind == "drop":
         share = draw.uniform(0.5, 0.98)
         problem = keep_nodes(problem, [v for v in range(count) if draw.random() < share])
@@ -156,7 +157,9 @@ def make(name, sources, answers):
         problem = join(parts, [int(step * k) for k in range(copies)])
     elif kind == "fewer":
         problem = keep_strategies(problem, draw, draw.uniform(0.3, 0.9), answers[letter])
-    return dict(problem, usage_limit=int(least_peak(problem) * (1 + least * span ** draw.random())))
+        planted = sources[letter]["usage_limit"]
+    share = 0.1 if kind not in ("limit", "tight") and draw.random() < 0.5 else least * span ** draw.random()
+    return dict(problem, usage_limit=max(int(least_peak(problem) * (1 + share)), planted))
 
 
 def write(problem, path):

@@ -134,7 +134,7 @@ static void time_run(const epoch *e, worker *w) {
     if (now >= s->until.deadline) left = 0;
     bool last = left < 2 * slot;
     if (last) {
-        slot = left;
+        slot = 0.97 * left; /* what it found is to be fused and written */
         w->factor = 1;
     }
     w->run.begin = now;
@@ -243,6 +243,12 @@ static void run_dual(epoch *e) {
     if (e->pace == EXACT) search_exactly(e);
 }
 
+/* The end of a run and the best answer so far: the best of both. */
+static void fuse(const epoch *e, worker *w, int32_t *x) {
+    memset(x, 0, (size_t)e->net.nodes * sizeof *x);
+    if (cria_reduction_project(&e->solver->reduction, e->solver->best, x)) cria_search_fuse(&w->search, x);
+}
+
 /* What the round has found, in the order of the threads. */
 static cria_status gather(epoch *e, int first, int32_t *x) {
     cria_solver *s = e->solver;
@@ -253,6 +259,7 @@ static cria_status gather(epoch *e, int first, int32_t *x) {
     if (e->complete && s->found) cria_solver_close(s);
     for (int k = first; k < e->threads && status == CRIA_OK; k++) {
         worker *w = &e->worker[k];
+        if (w->run.over && !w->repairing && s->found) fuse(e, w, x);
         if (w->search.best_cost < w->improved) {
             w->improved = w->search.best_cost;
             status = cria_solver_offer(s, w->search.best);

@@ -39,6 +39,7 @@ cria_status cria_search_create(const cria_net *net, uint64_t seed, cria_search *
     CRIA_MODEL_NEW(out->arena, out->block_lift, blocks);
     CRIA_MODEL_NEW(out->arena, out->work, net->slices + 1);
     CRIA_TRY(cria_search_tree_create(net, out->arena, &out->tree));
+    CRIA_TRY(cria_search_fusion_create(net, out->arena, &out->fusion));
     CRIA_MODEL_NEW(out->arena, out->undo_node, MOST_FOLLOWERS + 1);
     CRIA_MODEL_NEW(out->arena, out->undo_strategy, MOST_FOLLOWERS + 1);
     return CRIA_OK;
@@ -79,7 +80,7 @@ bool cria_search_has_room(const cria_search *s, int begin, int end, double more)
     return true;
 }
 
-static bool fits(const cria_search *s, int v, int j) {
+bool cria_search_may_take(const cria_search *s, int v, int j) {
     const cria_net *net = s->net;
     for (int k = net->segment_at[v]; k < net->segment_at[v + 1]; k++) {
         const cria_net_segment *g = &net->segment[k];
@@ -163,7 +164,7 @@ static bool descend(cria_search *s, double weight, bool hard) {
         double best = local[to] + weight * priced[to];
         for (int j = 0; j < net->n[v]; j++) {
             double value = local[j] + weight * priced[j];
-            if (value < best && (!hard || fits(s, v, j))) {
+            if (value < best && (!hard || cria_search_may_take(s, v, j))) {
                 best = value;
                 to = j;
             }
@@ -203,7 +204,7 @@ bool cria_search_repair(cria_search *s, double scale, int rounds, const cria_unt
 static void move_with_followers(cria_search *s, int v, int j, double temperature, double weight) {
     const cria_net *net = s->net;
     int degree = net->half_at[v + 1] - net->half_at[v], moved = 0;
-    if (degree > MOST_FOLLOWERS || !fits(s, v, j)) return;
+    if (degree > MOST_FOLLOWERS || !cria_search_may_take(s, v, j)) return;
     double before = s->cost,
            prices = weight * (s->priced[net->at[v] + (size_t)j] - s->priced[net->at[v] + (size_t)s->x[v]]);
     s->undo_node[moved] = v;
@@ -214,7 +215,7 @@ static void move_with_followers(cria_search *s, int v, int j, double temperature
         const double *local = s->local + net->at[w], *priced = s->priced + net->at[w];
         double was = local[to] + weight * priced[to], best = was;
         for (int i = 0; i < net->n[w]; i++)
-            if (local[i] + weight * priced[i] < best && fits(s, w, i)) {
+            if (local[i] + weight * priced[i] < best && cria_search_may_take(s, w, i)) {
                 best = local[i] + weight * priced[i];
                 to = i;
             }
@@ -248,7 +249,7 @@ static void propose(cria_search *s, double temperature, double weight, int64_t k
         return;
     }
     if (change > 0 && (change > 30 * temperature || cria_search_uniform(s) >= exp(-change / temperature))) return;
-    if (!fits(s, v, j)) return;
+    if (!cria_search_may_take(s, v, j)) return;
     cria_search_move(s, v, j);
     cria_search_keep(s);
 }

@@ -21,7 +21,8 @@ typedef struct {
     double *work;
     int *undo_node;
     int32_t *undo_strategy;
-    struct cria_tree *tree; /* of tree moves */
+    struct cria_tree *tree;     /* of tree moves */
+    struct cria_fusion *fusion; /* of cria_search_fuse */
     uint64_t seed, drawn;
     cria_arena *arena;
 } cria_search;
@@ -49,10 +50,15 @@ void cria_search_anneal(cria_search *search, cria_anneal *run, int64_t chunk, co
 
 bool cria_search_fits(const cria_search *search);
 
+/* The state takes the best parts of itself and of `x`, which must fit; the best is kept up to date. */
+void cria_search_fuse(cria_search *search, const int32_t *x);
+
 /* For the files of the search. Strategy j of node v, whether it fits or not. */
 void cria_search_move(cria_search *search, int v, int j);
 /* May every slice of [begin, end) take so much more? */
 bool cria_search_has_room(const cria_search *search, int begin, int end, double more);
+/* May node v take strategy j, by the room there is? */
+bool cria_search_may_take(const cria_search *search, int v, int j);
 /* The state becomes the best if it is cheaper and allowed; it must fit. */
 void cria_search_keep(cria_search *search);
 int cria_search_below(cria_search *search, int n);
@@ -63,5 +69,7 @@ double cria_search_uniform(cria_search *search);
  * Freitas, UAI'04); undone where it does not fit. */
 void cria_search_tree_move(cria_search *search, int root, int size, double temperature, double weight);
 cria_status cria_search_tree_create(const cria_net *net, cria_arena *arena, struct cria_tree **out);
+
+cria_status cria_search_fusion_create(const cria_net *net, cria_arena *arena, struct cria_fusion **out);
 
 #endif
