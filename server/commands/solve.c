@@ -77,7 +77,7 @@ static cria_status open_listener(listener *l, const cria_main_options *options, 
 
 /* Seconds kept back for writing the answer and for a busy machine. */
 static double margin(double seconds) {
-    double kept = 0.1 + 0.01 * seconds;
+    double kept = 0.2 + 0.015 * seconds;
     return kept < seconds * 0.3 ? kept : seconds * 0.3;
 }
 

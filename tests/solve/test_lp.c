@@ -133,11 +133,32 @@ static void the_integer_program_has_the_solvers_optimum(void **state) {
     assert_true(infeasible > 0);
 }
 
+/* Too large for branch and bound alone, reduced several times on the way; nothing but the proof ends it. */
+static void without_a_limit_a_proof_ends_it_whatever_the_seed(void **state) {
+    (void)state;
+    for (int k = 0; k < 4; k++) {
+        dice d = {.key = 4000 + (uint64_t)k};
+        cria_problem *p = make_larger(&d, 40, 16 * 40 / (4 + k % 3));
+        int64_t cost = 0;
+        for (int threads = 1; threads <= 2; threads++) {
+            const cria_solve_options options = {.threads = threads, .seed = (uint64_t)threads};
+            cria_solution s;
+            assert_int_equal(cria_solve(p, &options, &s, NULL), CRIA_OK);
+            assert_true(s.optimal && s.bound == s.cost);
+            if (threads > 1) assert_int_equal(s.cost, cost);
+            cost = s.cost;
+            cria_solution_deinit(&s);
+        }
+        cria_problem_destroy(p);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_dual_never_bounds_above_the_optimum_whatever_the_prices),
         cmocka_unit_test(multipliers_of_the_relaxation_prove_its_value),
         cmocka_unit_test(the_integer_program_has_the_solvers_optimum),
+        cmocka_unit_test(without_a_limit_a_proof_ends_it_whatever_the_seed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
