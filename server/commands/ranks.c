@@ -203,6 +203,25 @@ static cria_status count_share(cria_ranks_joined *j, cria_error *err) {
     return status;
 }
 
+/* Before anything that only some ways of planning do together: all ranks are the same program and make or read their
+ * plan in the same way. Which plan it is, and all else, is compared once it is there (server/runtime.c). */
+static cria_status agree_on_way(const cria_command *command, const cria_ranks_joined *j, cria_error *err) {
+    const cria_main_options *o = command->options;
+    cria_error local = {0};
+    int wanted;
+    cria_status status = cria_ranks_wanted(o, &wanted, &local);
+    if (status == CRIA_OK && wanted && wanted != j->size)
+        status = cria_fail(&local, CRIA_ERR_ARGUMENT, "%d ranks were started, but %s for %d", j->size,
+                           has_plan_file(o) ? "the plan is" : "the options ask", wanted);
+    const int64_t way[] = {has_plan_file(o) ? 2 : o->plan ? 1 : 0, o->tensor_parallel, o->pipeline_parallel,
+                           o->data_parallel_size};
+    cria_agreement same = {.name = {"versions of cria", "commands", "ways to plan (options)"},
+                           .hash = {cria_hash_bytes(0, CRIA_VERSION, strlen(CRIA_VERSION)),
+                                    cria_hash_bytes(0, command->name, strlen(command->name)),
+                                    cria_hash_bytes(0, way, sizeof way)}};
+    return cria_agree(j->comm, status, &local, &same, err);
+}
+
 cria_status cria_ranks_join(const cria_command *command, cria_ranks_joined *out, cria_error *err) {
     *out = (cria_ranks_joined){.options = command->options, .size = 1, .share = 1};
     if (!cria_ranks_started()) return CRIA_OK;
@@ -223,12 +242,7 @@ cria_status cria_ranks_join(const cria_command *command, cria_ranks_joined *out,
     out->size = cria_comm_size(out->comm);
     out->share = 0;
     CRIA_TRY(count_share(out, err));
-    int wanted;
-    CRIA_TRY(cria_ranks_wanted(command->options, &wanted, err));
-    if (wanted && wanted != out->size)
-        return cria_fail(err, CRIA_ERR_ARGUMENT, "%d ranks were started, but %s for %d", out->size,
-                         command->options->plan ? "the plan is" : "the options ask", wanted);
-    return CRIA_OK;
+    return agree_on_way(command, out, err);
 }
 
 static void free_plan(cria_ranks_joined *joined) {

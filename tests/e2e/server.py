@@ -52,7 +52,7 @@ class Server:
         self.log = log or tempfile.TemporaryFile()
         self.process = subprocess.Popen(
             [CRIA, "serve", str(model), "--host", "127.0.0.1", "--port", str(self.port),
-             "--served-model-name", self.name, *(["-n", RANKS] if RANKS else []), *map(str, options)], stdout=self.log, stderr=subprocess.STDOUT, preexec_fn=before)
+             "--served-model-name", self.name, *(["--tensor-parallel-size", RANKS] if RANKS else []), *map(str, options)], stdout=self.log, stderr=subprocess.STDOUT, preexec_fn=before)
         self.wait_until_ready()
 
     def output(self):

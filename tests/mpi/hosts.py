@@ -52,7 +52,7 @@ def check_answers(network, plans, expected):
         for ranks, options in plans:
             host = network.hostfile(ranks // 2, ranks // 2)
             what = f"{model.name} on {ranks} ranks {options}"
-            with Server(model, "--quiet", "--dtype", "f32", "-n", ranks, "--hostfile", host, *options) as server:
+            with Server(model, "--quiet", "--dtype", "f32", "--hostfile", host, *options) as server:
                 check_hosts(server, ranks // 2)
                 check_same(answer(server), expected[model], what)
                 assert server.stop() == 0, f"{what}: {server.output()[-2000:]}"
@@ -65,7 +65,7 @@ def check_traffic(network):
     if not model.exists():
         print(f"the link's traffic is not measured: {model} is not there")
         return
-    with Server(model, "--quiet", "--hostfile", network.hostfile(2, 2), "-n", 4, "--pipeline-parallel-size", 2,
+    with Server(model, "--quiet", "--hostfile", network.hostfile(2, 2), "--tensor-parallel-size", 2, "--pipeline-parallel-size", 2,
                 "--max-model-len", 1024) as server:
         server.complete("warm", max_tokens=1)
         before = network.cross_bytes()
@@ -96,7 +96,7 @@ def daemons():
 
 def check_cut(network, options):
     """The link is cut in mid-stream."""
-    server = Server(MODELS[0], "--quiet", "-n", 2, "--hostfile", network.hostfile(1, 1), *options)
+    server = Server(MODELS[0], "--quiet", "--hostfile", network.hostfile(1, 1), *options)
     pids = {rank["pid"] for rank in server.ranks(2)}
     ends, failures = [], []
     clients = [threading.Thread(target=end_of, args=(server, i % 3 > 0, ends, failures)) for i in range(6)]
@@ -132,15 +132,16 @@ def main():
     for model in MODELS:
         with Server(model, "--quiet", "--dtype", "f32") as one:
             expected[model] = answer(one)
-    plans = [(2, []), (2, ["--pipeline-parallel-size", 2]), (4, []), (4, ["--pipeline-parallel-size", 2])]
+    plans = [(tensor * stages, ["--tensor-parallel-size", tensor, "--pipeline-parallel-size", stages])
+             for stages, tensor in ((1, 2), (2, 1), (1, 4), (2, 2))]
     with tempfile.TemporaryDirectory() as folder:
         with TwoHosts(folder) as network:
             check_answers(network, plans, expected)
             check_traffic(network)
-            check_cut(network, [])
+            check_cut(network, plans[0][1])
         with TwoHosts(folder, delay=0.02) as network:
             check_answers(network, plans[:2] + plans[3:], expected)
-            check_cut(network, ["--pipeline-parallel-size", 2])
+            check_cut(network, plans[1][1])
 
 
 if __name__ == "__main__":

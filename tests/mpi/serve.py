@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -54,7 +55,7 @@ def load(server, stream, ended, failures, lost_front):
 
 def check_fault(ranks, stages, victim, kind, delay):
     """Under load one rank is killed, stopped or crashes."""
-    server = Server(MODEL, "-n", ranks, "--pipeline-parallel-size", stages, "--quiet")
+    server = Server(MODEL, "--tensor-parallel-size", ranks // stages, "--pipeline-parallel-size", stages, "--quiet")
     pids = [rank["pid"] for rank in server.ranks(ranks)]
     ended, failures = [[] for _ in range(6)], []
     clients = [threading.Thread(target=load, args=(server, i % 3 > 0, ended[i], failures, victim == 0))
@@ -88,51 +89,62 @@ def check_fault(ranks, stages, victim, kind, delay):
     return late, time.monotonic() - fault
 
 
-def check_refused(words, *arguments):
+def check_refused(words, *arguments, environment=None):
     """An error before serving, that says `words`; a non-zero exit."""
-    done = subprocess.run([CRIA, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+    done = subprocess.run([*map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60,
+                          env=environment)
     text = done.stdout.decode("utf-8", "replace")
-    assert done.returncode not in (0, None), text
+    assert done.returncode != 0, text
     for word in words:
         assert word in text, f"{word!r} is missing in: {text}"
+    assert "is ready" not in text, text
 
 
 def check_refusals():
+    """What two ranks must have in common, one after the other; what is wrong in what was asked for."""
     mpirun = ["mpirun", "-q", "--oversubscribe", "--bind-to", "none"] + (["--allow-run-as-root"] if not os.geteuid() else [])
+    serve = ["serve", "--quiet", "--port", "0"]
+
+    def differ(words, first, second):
+        check_refused(words, *mpirun, "-n", 1, *first, ":", "-n", 1, *second)
+
     with tempfile.TemporaryDirectory() as folder:
-        other = pathlib.Path(folder) / "other"
+        folder = pathlib.Path(folder)
+        other, older, plan = folder / "other", folder / "cria", folder / "plan.json"
         shutil.copytree(MODEL, other)
         weights = other / "model.safetensors"
         data = bytearray(weights.read_bytes())
         data[-20] ^= 1
         weights.write_bytes(data)
-        serve = ["serve", "--quiet", "--port", "0"]
-        done = subprocess.run([*mpirun, "-n", "1", CRIA, *serve, MODEL, ":", "-n", "1", CRIA, *serve, other],
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
-        text = done.stdout.decode()
-        assert done.returncode != 0 and "rank 0 and rank 1 have different weights" in text, text
-        done = subprocess.run([*mpirun, "-n", "1", CRIA, *serve, MODEL, ":", "-n", "1", CRIA, *serve,
-                               pathlib.Path(folder) / "nowhere"],
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
-        text = done.stdout.decode()
-        assert done.returncode != 0 and "rank 1: " in text and "nowhere" in text, text
-        plan = pathlib.Path(folder) / "plan.json"
-        with Server(MODEL, "-n", 2, "--quiet") as server:
+        version = re.search(rb"cria ([\d.]+)", subprocess.run([CRIA, "--version"], stdout=subprocess.PIPE).stdout)[1]
+        older.write_bytes(CRIA.read_bytes().replace(version + b"\0", b"9" + version[1:] + b"\0"))
+        older.chmod(0o755)
+        one = [CRIA, *serve, MODEL]
+        differ(["rank 0 and rank 1 have different weights"], one, [CRIA, *serve, other])
+        differ(["rank 0 and rank 1 have different versions of cria"], one, [older, *serve, MODEL])
+        differ(["rank 0 and rank 1 have different limits (options)"], one, [*one, "--max-num-seqs", 7])
+        differ(["rank 0 and rank 1 have different limits (options)"], one, [*one, "--dtype", "f32"])
+        differ(["rank 1: ", "nowhere"], one, [CRIA, *serve, folder / "nowhere"])
+
+        with Server(MODEL, "--tensor-parallel-size", 2, "--quiet") as server:
             plan.write_text(server.request("GET", "/plan").text)
-        done = subprocess.run([*mpirun, "-n", "3", CRIA, *serve, MODEL, "--plan", plan],
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
-        text = done.stdout.decode()
-        assert done.returncode != 0 and "3" in text and "for 2" in text, text
+        check_refused(["3", "for 2"], *mpirun, "-n", 3, *one, "--plan", plan)
+        check_refused(["for 2 ranks", "3"], *one, "--plan", plan, "-n", 3)
         with Server(MODEL, "--plan", plan, "--quiet") as server:  # as many ranks as the plan says
             server.ranks(2)
+        differ(["rank 0 and rank 1 have different ways to plan"], [*one, "--plan", plan], [*one, "--pipeline-parallel-size", 2])
+        check_refused(["LlamaForCausalLM", "OPTForCausalLM"], CRIA, *serve, FIXTURES / "models" / "opt-f16-text", "--plan", plan)
         plan.write_text(plan.read_text().replace('"stages"', '"stage"'))
-        check_refused(["stages"], *serve, MODEL, "--plan", plan)
-    check_refused(["ranks", "5"], *serve, MODEL, "-n", 5, "--tensor-parallel-size", 2)
+        check_refused(["stages"], *one, "--plan", plan)
+    check_refused(["ranks", "5"], *one, "-n", 5, "--tensor-parallel-size", 2)
+    # Inside mpirun, -n only says what is expected.
+    check_refused(["2 ranks were started", "for 3"], *mpirun, "-n", 2, *one, "-n", 3)
+    check_refused(["mpirun cannot be started", "Open MPI"], *one, "-n", 2, environment={**os.environ, "PATH": "/nowhere"})
 
 
 def check_restart():
     """--restart-ranks: serves again within 10 s."""
-    with Server(MODEL, "-n", 2, "--quiet", "--restart-ranks") as server:
+    with Server(MODEL, "--tensor-parallel-size", 2, "--quiet", "--restart-ranks") as server:
         victim = server.ranks(2)[1]["pid"]
         time.sleep(5)  # ranks that fail at once are not started for ever
         os.kill(victim, signal.SIGKILL)
