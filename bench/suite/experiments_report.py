@@ -19,7 +19,8 @@ def verdict(holds):
 
 
 def stamp(rows):
-    return f"{rows[-1]['when'][:16].replace('T', ' ')}, {rows[-1]['commit']}"
+    when = f"{rows[-1]['when'][:16].replace('T', ' ')}, {rows[-1]['commit']}"
+    return f"{when}; {rows[-1]['conditions']}" if rows[-1].get("conditions") else when
 
 
 def policies(rows):

@@ -21,8 +21,7 @@ All engines run interleaved: in each round every engine gives one sample of a ca
 same number of threads: a plain read, for Cria of as many bytes as a decoding step reads (256 MiB at most; a small model
 may fit what a cache gives), and loops of nothing but the multiply instruction. The machine is shared and throttles, so
 that tokens per second differ from hour to hour; the ratio is the median over the rounds, with the smallest and largest
-in brackets. A round in which somebody else used more than 12% of a core is left out where there are others. **At
-least** is the project's bar; it is judged against the best rival of a case, the line in bold. Read and peak are what
+in brackets. A sample during which somebody else used more than 12% of a core is left out. **At least** is the project's bar; it is judged against the best rival of a case, the line in bold. Read and peak are what
 Cria's weight and KV bytes and its operations come to, as a share of the calibration beside it.
 """
 
@@ -41,8 +40,8 @@ def comparable(rows):
 
 
 def comparisons(rows):
-    """For each (model, type, threads, case) and rival: the rounds that have both it and Cria at the newest commit that
-    has such a round, those alone that had the machine for themselves where there are two of them."""
+    """For each (model, type, threads, case) and rival: the rounds that have both it and Cria, had the machine for
+    themselves, and are of the newest commit that has such a round."""
     rounds = {}
     for row in comparable(rows):
         key = (row["model"], row["type"], row["threads"], row["case"])
@@ -53,14 +52,14 @@ def comparisons(rows):
         for members in group.values():
             cria = next((row for row in members if row["engine"] == "Cria"), None)
             for row in members:
-                if cria and row is not cria:
+                if cria and row is not cria and machine.is_clean(cria) and machine.is_clean(row):
                     pairs.setdefault(f"{row['engine']} {row['label']}".strip(), []).append((cria, row))
         for rival, found in pairs.items():
             newest = [pair for pair in found if pair[0]["commit"] == found[-1][0]["commit"]]
-            clean = [pair for pair in newest if all(map(machine.is_clean, pair))]
-            out.setdefault(key, {})[rival] = compare(*zip(*(clean if len(clean) > 1 else newest)))
+            out.setdefault(key, {})[rival] = compare(*zip(*newest))
         if not pairs:
-            out[key] = {"": compare([row for members in group.values() for row in members if row["engine"] == "Cria"], [])}
+            out[key] = {"": compare([row for members in group.values() for row in members
+                                     if row["engine"] == "Cria" and machine.is_clean(row)], [])}
     return {key: found for key, found in out.items() if any(c["rounds"] for c in found.values())}
 
 
