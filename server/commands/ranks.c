@@ -213,8 +213,10 @@ static cria_status agree_on_way(const cria_command *command, const cria_ranks_jo
     if (status == CRIA_OK && wanted && wanted != j->size)
         status = cria_fail(&local, CRIA_ERR_ARGUMENT, "%d ranks were started, but %s for %d", j->size,
                            has_plan_file(o) ? "the plan is" : "the options ask", wanted);
-    const int64_t way[] = {has_plan_file(o) ? 2 : o->plan ? 1 : 0, o->tensor_parallel, o->pipeline_parallel,
-                           o->data_parallel_size};
+    const int64_t way[] = {has_plan_file(o) ? 2
+                           : o->plan        ? 1
+                                            : 0,
+                           o->tensor_parallel, o->pipeline_parallel, o->data_parallel_size};
     cria_agreement same = {.name = {"versions of cria", "commands", "ways to plan (options)"},
                            .hash = {cria_hash_bytes(0, CRIA_VERSION, strlen(CRIA_VERSION)),
                                     cria_hash_bytes(0, command->name, strlen(command->name)),

@@ -3,6 +3,7 @@
 The calling process becomes the first host; Open MPI starts ranks on the second through `plm_rsh_agent`, as it would
 with ssh. Needs root (CAP_NET_ADMIN and CAP_SYS_ADMIN). Only Python's own library."""
 import collections
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -46,7 +47,8 @@ class Wire(threading.Thread):
             while under_way and under_way[0][0] <= time.monotonic():
                 _, device, packet = under_way.popleft()
                 if not self.cut:
-                    os.write(device, packet)
+                    with contextlib.suppress(OSError):  # the other side is not up yet: lost, as on a real wire
+                        os.write(device, packet)
 
 
 class TwoHosts:
