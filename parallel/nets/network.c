@@ -96,7 +96,8 @@ cria_status cria_network_create(const char *spec, cria_graph **out, cria_error *
         at += word;
     }
     bool layered = strcmp(net->key[0].name, "layers") == 0;
-    cria_graph *graph = cria_graph_create(net->name, layered ? (int)value[0] : 1);
+    int layers = net->layers ? net->layers(value) : layered ? (int)value[0] : 1;
+    cria_graph *graph = cria_graph_create(net->name, layers);
     if (!graph) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for net %s", net->name);
     cria_graph_set_group(graph, 1);
     cria_status status = net->build(value, graph, err);

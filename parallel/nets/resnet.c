@@ -97,12 +97,25 @@ static int block(resnet *r, int stage, int number, int x) {
     return cria_network_activation(&r->net, h, CRIA_ACT_RELU, name_of(r, "relu", text));
 }
 
-static cria_status build(const int64_t *value, cria_graph *graph, cria_error *err) {
+/* Blocks of each stage; NULL: no network has so many layers. */
+static const int *blocks_of(const int64_t *value) {
     static const int depth[][STAGES + 1] = {
         {14, 1, 1, 1, 1}, {26, 2, 2, 2, 2}, {50, 3, 4, 6, 3}, {101, 3, 4, 23, 3}, {152, 3, 8, 36, 3}};
-    const int *blocks = NULL;
     for (size_t i = 0; i < sizeof depth / sizeof *depth; i++)
-        if (depth[i][0] == value[LAYERS]) blocks = depth[i] + 1;
+        if (depth[i][0] == value[LAYERS]) return depth[i] + 1;
+    return NULL;
+}
+
+/* A block is a layer of the graph. */
+static int layers_of(const int64_t *value) {
+    const int *blocks = blocks_of(value);
+    int layers = 0;
+    for (int s = 0; blocks && s < STAGES; s++) layers += blocks[s];
+    return blocks ? layers : 1;
+}
+
+static cria_status build(const int64_t *value, cria_graph *graph, cria_error *err) {
+    const int *blocks = blocks_of(value);
     if (!blocks)
         return cria_fail(err, CRIA_ERR_ARGUMENT, "net wide-resnet: layers=%lld; there are 14, 26, 50, 101 and 152",
                          (long long)value[LAYERS]);
@@ -147,5 +160,6 @@ const cria_network_info cria_network_wide_resnet = {
             [TRAIN] = {"train", 1, 0, 1, "a whole training step instead of the forward pass"},
             [ADAM] = {"adam", 1, 0, 1, "Adam; 0: plain gradient descent"}},
     .sizes = sizes,
+    .layers = layers_of,
     .build = build,
 };

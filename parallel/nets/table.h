@@ -23,6 +23,8 @@ typedef struct {
     const char *name, *help;
     cria_network_key key[CRIA_NETWORK_KEYS]; /* as many as have a name; "layers" comes first */
     const cria_network_size *sizes;          /* up to one without a name; NULL: none */
+    /* Layers of the graph; NULL: the first key, if that is "layers", else one. */
+    int (*layers)(const int64_t *value);
     /* `value` in the order of the keys, each in its range. Errors of the graph may be left for cria_graph_check. */
     cria_status (*build)(const int64_t *value, cria_graph *graph, cria_error *err);
 } cria_network_info;

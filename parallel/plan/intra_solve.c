@@ -57,7 +57,19 @@ static cria_status fill(const cria_intra_problem *p, double scale, bool limited,
 
 /* The solver speaks of nodes, the user of operators and tensors. */
 static cria_status explain(const cria_intra_problem *p, cria_error *err) {
-    int v;
+    int v, time;
+    long long least, limit;
+    if (err->status == CRIA_ERR_INFEASIBLE &&
+        sscanf(err->message,
+               "infeasible: at time %d the least usages add up to %lld, over the limit of %lld; node %d has", &time,
+               &least, &limit, &v) == 4 &&
+        v >= 0 && v < p->nodes && p->node[v].tensor >= 0 && time >= 0 && time < p->ops)
+        return cria_fail(
+            err, CRIA_ERR_INFEASIBLE,
+            "a memory limit of %lld bytes: at operator \"%s\" a device holds no less than %lld, most of it "
+            "of tensor \"%s\"",
+            limit, cria_graph_tensor(p->graph, cria_graph_op(p->graph, p->first + time)->output)->name, least,
+            cria_graph_tensor(p->graph, p->node[v].tensor)->name);
     if (err->status != CRIA_ERR_INFEASIBLE || sscanf(err->message, "infeasible: node %d:", &v) != 1 || v < 0 ||
         v >= p->nodes)
         return err->status;

@@ -224,7 +224,7 @@ static cria_status try_orders(cria_plan_choice *c, int devices, int64_t micro_ba
 static cria_status choose_training(cria_plan_choice *c, cria_error *err) {
     const cria_stages_options *o = c->options;
     /* The order matters for speed only: a good plan early prunes the others. */
-    static const int64_t sizes[] = {4, 8, 2, 16, 1, 32, 64, 128, 256};
+    static const int64_t sizes[] = {4, 8, 2, 16, 1, 32, 64, 128, 256, 3, 6, 12, 24, 48, 96, 5, 10, 20, 40, 80};
     bool any = false;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         int64_t size = o->micro_batch ? o->micro_batch : sizes[i];
