@@ -81,7 +81,8 @@ cria_work cria_work_of(const cria_graph *graph, const cria_op *op, const cria_st
         bool param = cria_graph_tensor(graph, op->input[k])->kind == CRIA_TENSOR_PARAM;
         double n = elements(indices, count, k, length);
         /* Of a table only the rows are read that the tokens ask for. */
-        if (param && op->kind == CRIA_OP_EMBED) n = fmin(n, elements(indices, count, -1, length));
+        if (param && (op->kind == CRIA_OP_EMBED || op->kind == CRIA_OP_ROPE))
+            n = fmin(n, elements(indices, count, -1, length));
         work.bytes += n * (param ? cria_element_bytes(element, op->input[k]) : element->activation);
         if (param && op->kind == CRIA_OP_LINEAR && k == 1) work.rate = cria_element_rate(element, op->input[k]);
     }
@@ -91,7 +92,10 @@ cria_work cria_work_of(const cria_graph *graph, const cria_op *op, const cria_st
         /* As many passes over the scores as it has of the four operations that the forward pass has for each. */
         work.scores = work.flops / (4 * (double)q->dim[q->dims - 1].extent);
     }
-    if (op->kind == CRIA_OP_EMBED) work.depth = 1;
+    if (op->kind == CRIA_OP_EMBED || op->kind == CRIA_OP_ROPE) work.depth = 1;
+    /* Narrow weights do not make attention's products narrow. */
+    if (op->kind == CRIA_OP_ATTENTION && work.rate >= CRIA_RATE_INT8)
+        work.rate = element->kv > 2 ? CRIA_RATE_F32 : CRIA_RATE_BF16;
     return work;
 }
 

@@ -32,8 +32,9 @@ cria_panel_type cria_panel_of_rate(cria_rate rate) {
 }
 
 cria_rate cria_rate_of_panel(cria_panel_type type) {
-    static const cria_rate rates[CRIA_PANEL_COUNT] = {CRIA_RATE_F32, CRIA_RATE_BF16, CRIA_RATE_INT8, CRIA_RATE_Q8,
-                                                      CRIA_RATE_Q4};
+    static const cria_rate rates[] = {CRIA_RATE_F32, CRIA_RATE_BF16, CRIA_RATE_INT8,
+                                      CRIA_RATE_Q8,  CRIA_RATE_Q4,   CRIA_RATE_Q8};
+    _Static_assert(sizeof rates / sizeof *rates == CRIA_PANEL_COUNT, "every type of panel has a rate");
     return rates[type];
 }
 
