@@ -1,10 +1,12 @@
 /* Solve: the one solver behind everything the planner decides per operator, and behind `cria solve`.
  *
  * Exact reductions first (arc consistency, contraction of edges that force their ends, dominated strategies,
- * elimination of nodes of degree <= 2), exact search where the rest is small, otherwise message passing with Lagrange
- * multipliers on the memory of every time for a lower bound, and decoding, repair and local search for an answer. Every
- * answer comes with a proven lower bound. Deterministic for a given seed, thread count and `iterations`; with a time
- * limit the answer depends on how far it came. Called by one thread; starts `threads` - 1 more for its own time. */
+ * elimination of nodes of degree <= 2), exact search where the rest is small (branch and bound, with GLPK's multipliers
+ * and integer program where that is not enough), otherwise message passing with Lagrange multipliers on the memory of
+ * every time for a lower bound, beside it annealing whose runs are fused with the best answer. Every answer comes with
+ * a proven lower bound. With a time limit, the last run of annealing ends, cold, just before it. Deterministic for a
+ * given seed, thread count and `iterations`; with a time limit the answer depends on how far it came. Called by one
+ * thread; starts `threads` - 1 more for its own time. */
 #ifndef CRIA_PARALLEL_SOLVE_SOLVE_H
 #define CRIA_PARALLEL_SOLVE_SOLVE_H
 
