@@ -14,7 +14,8 @@ SLACK = 100e6 * int(RANKS or 1)
 def test_loading_needs_little_more_than_the_packed_weights(options, weights):
     """The checkpoint is mapped and let go as it is packed: it is never there a second time."""
     with Server(DEFAULT_MODEL, "--kv-cache-memory", "32m", *options, name="smol") as server:
-        assert server.announced("weights") == pytest.approx(weights, rel=0.05)
+        # a plan may keep what is read everywhere on every rank
+        assert weights * 0.95 < server.announced("weights") < weights * (1.05 if not RANKS else int(RANKS))
         # the KV cache is not touched yet: it does not count
         assert server.resident_bytes("VmHWM") < server.announced("weights") + SLACK
 
