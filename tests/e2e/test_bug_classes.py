@@ -48,6 +48,14 @@ def test_1_and_2_offsets_count_code_points_of_the_text_actually_sent(opt):
             assert text[start:end] == token
 
 
+def test_2_offsets_of_generated_text_with_characters_of_many_bytes(opt):
+    """Random bytes: most of the text is U+FFFD, three bytes each, and every offset is a place in the text."""
+    choice = opt.complete("a", max_tokens=60, temperature=1.3, seed=1, ignore_eos=True, logprobs=0)["choices"][0]
+    offsets, text = choice["logprobs"]["text_offset"], choice["text"]
+    assert len(text.encode()) > len(text) + 20
+    assert offsets == sorted(offsets) and offsets[-1] <= len(text)
+
+
 def test_3_tokens_that_are_part_of_a_character_are_neither_lost_nor_replaced(opt):
     values = opt.complete("🐈", max_tokens=1, echo=True, logprobs=1, allowed_token_ids=[40])["choices"][0]["logprobs"]
     assert "\ufffd" not in "".join(values["tokens"])
@@ -126,6 +134,10 @@ def test_10_and_11_a_client_that_leaves_frees_its_blocks_wherever_its_request_wa
             connection = socket.create_connection(("127.0.0.1", server.port))
             connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
             connections.append(connection)
+        busy = 0
+        while busy < 3:  # some run, some wait: before that nobody has asked yet
+            metrics = server.metrics()
+            busy = metrics["vllm:num_requests_running"] + metrics["vllm:num_requests_waiting"]
         for connection in connections:
             connection.close()
         metrics = server.wait_until_idle()
