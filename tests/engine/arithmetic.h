@@ -202,7 +202,7 @@ static inline cria_status model_finish(void *self, cria_batch_result *result, cr
 static inline bool model_may_start(void *self, const cria_batch *batch) {
     model *m = self;
     (void)batch;
-    return m->count == 0 || mix(m->moods++, 1) % 4 != 0;
+    return m->count == 0 || m->never_ready || mix(m->moods++, 1) % 4 != 0;
 }
 
 static inline bool model_ready(void *self) {
