@@ -102,8 +102,6 @@ static cria_status set_options(const cria_command *command, const cria_ranks_joi
     /* Without --plan auto whoever starts N ranks wants N ranks. */
     s->all_devices = !o->plan || s->per_stage || s->stages;
     s->in_order = true;
-    /* Only the usual ways to cut a layer: some that the intra-operator pass finds crash on long prompts when run. */
-    s->search = false;
     return CRIA_OK;
 }
 
