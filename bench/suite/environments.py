@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -108,8 +109,10 @@ def run(command, log, **variables):
     with open(log, "a", encoding="utf-8") as out:
         out.write("$ " + " ".join(command) + "\n")
         out.flush()
+        # Some packages build with `make -j` and no number: a limit on the load keeps that to a few compilers.
+        limits = {"MAKEFLAGS": f"-l{(os.cpu_count() or 1) + 1}"}
         result = subprocess.run(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
-                                env=plain_environment(**variables), check=False)
+                                env=plain_environment(**limits, **variables), check=False)
     if result.returncode != 0:
         raise RuntimeError(f"{command[0]} ended with {result.returncode}; see {log}")
 
