@@ -9,6 +9,7 @@ import fcntl
 import os
 import pathlib
 import select
+import shutil
 import socket
 import struct
 import subprocess
@@ -60,6 +61,8 @@ class TwoHosts:
         self.folder, self.delay, self.wire, self.home = pathlib.Path(folder), delay, None, None
         if os.geteuid() != 0:
             raise NotPermitted("network namespaces need root")
+        if not shutil.which("ip"):
+            raise NotPermitted("network namespaces need the package iproute2")
         try:
             for name in self.names:
                 ip("netns", "add", name)
