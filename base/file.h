@@ -16,7 +16,8 @@ typedef struct {
 /* Maps a regular file read-only. */
 cria_status cria_mapping_open(const char *path, cria_mapping *out, cria_error *err);
 void cria_mapping_close(cria_mapping *mapping);
-/* Tells the kernel that [offset, offset + length) will not be read again: its pages leave this process's resident set. */
+/* Tells the kernel that [offset, offset + length) will not be read again: its pages leave this process's resident set.
+ */
 void cria_mapping_drop(const cria_mapping *mapping, size_t offset, size_t length);
 
 bool cria_path_is_file(const char *path);

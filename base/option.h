@@ -21,7 +21,7 @@ typedef enum {
 typedef struct {
     const char *flag; /* without the leading "--"; "max-model-len" */
     cria_option_type type;
-    size_t offset; /* of the member in the caller's options struct */
+    size_t offset;        /* of the member in the caller's options struct */
     const char *fallback; /* as text; NULL: zero, false or NULL */
     double min, max;      /* inclusive, for numbers */
     const char *choices;
@@ -33,11 +33,11 @@ typedef struct {
 /* Fills the struct with every fallback. */
 cria_status cria_options_defaults(const cria_option *table, size_t count, void *options, cria_error *err);
 /* Reads argv[0..argc) into the struct; "--name value" and "--name=value"; what does not start with "--" goes to
- * positional[] in order (at most max_positional). Unknown options (with the nearest name), missing values and values out
- * of range are CRIA_ERR_ARGUMENT. Only rows whose `commands` has a bit in common with `command` are known. */
+ * positional[] in order (at most max_positional). Unknown options (with the nearest name), missing values and values
+ * out of range are CRIA_ERR_ARGUMENT. Only rows whose `commands` has a bit in common with `command` are known. */
 cria_status cria_options_parse(const cria_option *table, size_t count, unsigned command, int argc, char **argv,
-                               void *options, const char **positional, size_t max_positional,
-                               size_t *positional_count, cria_error *err);
+                               void *options, const char **positional, size_t max_positional, size_t *positional_count,
+                               cria_error *err);
 /* Appends the help lines of a command, aligned for a terminal. */
 void cria_options_help(const cria_option *table, size_t count, unsigned command, cria_text *out);
 /* Appends the rows of a Markdown table: flag, value, default, range, help. */

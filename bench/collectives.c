@@ -24,9 +24,9 @@ static double measure(cria_comm *comm, float *data, int64_t count, int times, bo
         if (cria_comm_barrier(comm, err) != CRIA_OK) return -1;
         uint64_t start = cria_clock_ns();
         for (int i = 0; i < times; i++) {
-            cria_status status = gather ? cria_comm_all_gather(comm, (char *)data + cria_comm_rank(comm) * bytes[0],
-                                                               data, bytes, err)
-                                        : cria_comm_all_reduce(comm, data, count, err);
+            cria_status status =
+                gather ? cria_comm_all_gather(comm, (char *)data + cria_comm_rank(comm) * bytes[0], data, bytes, err)
+                       : cria_comm_all_reduce(comm, data, count, err);
             if (status != CRIA_OK) return -1;
         }
         seconds[round] = cria_seconds_between(start, cria_clock_ns()) / times;
@@ -47,8 +47,9 @@ int main(int argc, char **argv) {
     bool first = cria_comm_rank(comm) == 0;
     float *data = calloc(512 * 2048, sizeof *data), *copy = calloc(512 * 2048, sizeof *copy);
     if (!data || !copy) return 1;
-    if (first) printf("%d ranks, %s\n  floats  all-reduce us   GB/s  all-gather us  one copy us\n",
-                      cria_comm_size(comm), cria_comm_backend(comm));
+    if (first)
+        printf("%d ranks, %s\n  floats  all-reduce us   GB/s  all-gather us  one copy us\n", cria_comm_size(comm),
+               cria_comm_backend(comm));
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
         int64_t n = counts[i];
         int times = n < 10000 ? 500 : 20;

@@ -124,8 +124,7 @@ static bool choose_in_parts(const sample_case *c, void *scratch, answer *out) {
     memcpy(logits, c->logits, sizeof logits);
     assert_true(cria_split_most_bytes(TOPS) <= sizeof part[0]);
     for (int p = 0; p < c->parts; p++) {
-        cria_sample_args a =
-            args_of(c, logits + c->begin[p], c->begin[p], c->begin[p + 1] - c->begin[p], scratch, out);
+        cria_sample_args a = args_of(c, logits + c->begin[p], c->begin[p], c->begin[p + 1] - c->begin[p], scratch, out);
         size_t bytes = cria_split_bytes(&c->row, TOPS);
         memset(part[p], 0xcd, sizeof part[p]);
         cria_split_reduce(&a, 0, 0, part[p]);

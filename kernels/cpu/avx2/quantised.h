@@ -4,8 +4,7 @@
 
 #include "kernels/cpu/linear.h"
 
-cria_dot_panels cria_dot_i8_avx2, cria_close_i8_avx2, cria_dot_q8_avx2, cria_dot_q8_fine_avx2,
-    cria_dot_q4_avx2;
+cria_dot_panels cria_dot_i8_avx2, cria_close_i8_avx2, cria_dot_q8_avx2, cria_dot_q8_fine_avx2, cria_dot_q4_avx2;
 
 typedef void cria_tile(const cria_dot *dot, const uint8_t *panel, const uint8_t *rows, int64_t tokens, float *sums);
 
