@@ -2,6 +2,7 @@
 #include "models/family.h"
 #include "parallel/lower/buffers.h"
 #include "parallel/lower/lower.h"
+#include "tests/parallel/opt_config.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,28 +10,6 @@
 #include <string.h>
 
 #include <cmocka.h>
-
-static cria_model_config opt(int64_t hidden, int64_t layers, int64_t heads) {
-    return (cria_model_config){.family = CRIA_FAMILY_OPT,
-                               .architecture = "OPTForCausalLM",
-                               .vocab = 50272,
-                               .hidden = hidden,
-                               .layers = layers,
-                               .heads = heads,
-                               .kv_heads = heads,
-                               .head_dim = hidden / heads,
-                               .ffn = 4 * hidden,
-                               .max_positions = 2048,
-                               .activation = CRIA_ACT_RELU,
-                               .tied_embeddings = true,
-                               .bias = true,
-                               .norm_eps = 1e-5,
-                               .norm_before = true,
-                               .norm_affine = true,
-                               .final_norm = true,
-                               .embed_dim = hidden,
-                               .position_offset = 2};
-}
 
 static cria_model_config llama(void) {
     return (cria_model_config){.family = CRIA_FAMILY_LLAMA,
@@ -62,7 +41,7 @@ static void graphs_have_the_published_parameter_counts(void **state) {
     const struct {
         cria_model_config config;
         int64_t parameters;
-    } rows[] = {{opt(768, 12, 12), 125239296}, {opt(2048, 24, 32), 1315758080}, {llama(), 134515008}};
+    } rows[] = {{opt_config(768, 12, 12), 125239296}, {opt_config(2048, 24, 32), 1315758080}, {llama(), 134515008}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         cria_graph *graph = build(&rows[i].config);
         assert_int_equal(cria_graph_param_count(graph), rows[i].parameters);
@@ -72,7 +51,7 @@ static void graphs_have_the_published_parameter_counts(void **state) {
 
 static void a_graph_of_175_billion_parameters_is_built_in_little_memory(void **state) {
     (void)state;
-    cria_model_config config = opt(12288, 96, 96);
+    cria_model_config config = opt_config(12288, 96, 96);
     cria_graph *graph = build(&config);
     assert_true(cria_graph_param_count(graph) > 174000000000);
     assert_true(cria_graph_tensors(graph) < 5000);
@@ -116,7 +95,7 @@ static int count_kernel(const cria_program *program, cria_kernel_id kernel) {
 
 static void projections_biases_activations_and_residuals_are_fused(void **state) {
     (void)state;
-    cria_model_config configs[] = {opt(768, 12, 12), llama()};
+    cria_model_config configs[] = {opt_config(768, 12, 12), llama()};
     for (int i = 0; i < 2; i++) {
         cria_graph *graph = build(&configs[i]);
         cria_program *program = lower(graph);

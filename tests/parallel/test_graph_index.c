@@ -2,6 +2,7 @@
  * that the planner and the lowering rely on. */
 #include "models/family.h"
 #include "parallel/graph/index.h"
+#include "tests/parallel/opt_config.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,28 +15,6 @@ static cria_graph *build(cria_model_config config) {
     cria_error err = {0};
     if (cria_model_graph(&config, &graph, &err) != CRIA_OK) fail_msg("%s", err.message);
     return graph;
-}
-
-static cria_model_config opt_config(int64_t hidden, int64_t heads) {
-    return (cria_model_config){.family = CRIA_FAMILY_OPT,
-                               .architecture = "OPTForCausalLM",
-                               .vocab = 50272,
-                               .hidden = hidden,
-                               .layers = 2,
-                               .heads = heads,
-                               .kv_heads = heads,
-                               .head_dim = hidden / heads,
-                               .ffn = 4 * hidden,
-                               .max_positions = 2048,
-                               .activation = CRIA_ACT_RELU,
-                               .tied_embeddings = true,
-                               .bias = true,
-                               .norm_eps = 1e-5,
-                               .norm_before = true,
-                               .norm_affine = true,
-                               .final_norm = true,
-                               .embed_dim = hidden,
-                               .position_offset = 2};
 }
 
 static cria_model_config llama_config(void) {
@@ -84,7 +63,7 @@ enum { FREE = CRIA_SPLIT_FREE, SUM = CRIA_SPLIT_SUM, STATS = CRIA_SPLIT_STATS, N
 
 static void the_indices_of_opt_say_how_each_operator_may_be_cut(void **state) {
     (void)state;
-    cria_graph *g = build(opt_config(768, 12));
+    cria_graph *g = build(opt_config(768, 2, 12));
     const cria_dim token = {CRIA_DIM_TOKEN, CRIA_SYMBOLIC}, hidden = {CRIA_DIM_HIDDEN, 768}, ffn = {CRIA_DIM_FFN, 3072},
                    vocab = {CRIA_DIM_VOCAB, 50272}, head = {CRIA_DIM_HEAD, 12}, kv_head = {CRIA_DIM_KV_HEAD, 12},
                    head_dim = {CRIA_DIM_HEAD_DIM, 64}, row = {CRIA_DIM_ROW, CRIA_SYMBOLIC};
@@ -131,7 +110,7 @@ static void query_heads_are_cut_with_their_kv_head(void **state) {
 /* OPT-2.7B: a head is 80 columns of the output projection, no whole number of groups of 32; two heads are. */
 static void heads_are_cut_between_quantised_groups(void **state) {
     (void)state;
-    cria_graph *g = build(opt_config(2560, 32));
+    cria_graph *g = build(opt_config(2560, 2, 32));
     check_index(g, "q_proj", (cria_op_index){{CRIA_DIM_HEAD, 32}, 2, {-1, 0, 0}, 1, FREE});
     check_index(g, "layer 0 attention", (cria_op_index){{CRIA_DIM_KV_HEAD, 32}, 2, {1, 1, 1}, 1, FREE});
     cria_graph_set_group(g, 1);
@@ -142,7 +121,7 @@ static void heads_are_cut_between_quantised_groups(void **state) {
 
 static void extents_that_are_no_whole_number_of_groups_are_cut_anywhere(void **state) {
     (void)state;
-    cria_model_config config = opt_config(768, 12);
+    cria_model_config config = opt_config(768, 2, 12);
     config.ffn = 1000;
     cria_graph *g = build(config);
     check_index(g, "fc1", (cria_op_index){{CRIA_DIM_FFN, 1000}, 1, {-1, 0, 0}, 1, FREE});
@@ -151,7 +130,7 @@ static void extents_that_are_no_whole_number_of_groups_are_cut_anywhere(void **s
 
 static void whole_sequences_may_be_cut_apart_in_training(void **state) {
     (void)state;
-    cria_graph *g = build(opt_config(768, 12));
+    cria_graph *g = build(opt_config(768, 2, 12));
     cria_graph_set_sequence(g, 128);
     const cria_dim token = {CRIA_DIM_TOKEN, CRIA_SYMBOLIC};
     check_index(g, "layer 0 attention", (cria_op_index){token, 128, {0, 0, 0}, 0, FREE});
@@ -162,7 +141,7 @@ static void whole_sequences_may_be_cut_apart_in_training(void **state) {
 /* Every dim of every operand is exactly one index; output dims come first. */
 static void every_dim_of_every_operand_is_one_index(void **state) {
     (void)state;
-    cria_graph *graphs[] = {build(opt_config(768, 12)), build(llama_config())};
+    cria_graph *graphs[] = {build(opt_config(768, 2, 12)), build(llama_config())};
     for (int g = 0; g < 2; g++) {
         for (int i = 0; i < cria_graph_ops(graphs[g]); i++) {
             const cria_op *op = cria_graph_op(graphs[g], i);
@@ -186,7 +165,7 @@ static void every_dim_of_every_operand_is_one_index(void **state) {
 
 static void split_statistics_are_a_few_numbers_per_row(void **state) {
     (void)state;
-    cria_graph *opt = build(opt_config(768, 12)), *llama = build(llama_config());
+    cria_graph *opt = build(opt_config(768, 2, 12)), *llama = build(llama_config());
     assert_true(cria_op_stats_bytes(opt, op_named(opt, "self_attn_layer_norm"), 1, 10) == 80);
     assert_true(cria_op_stats_bytes(opt, op_named(opt, "self_attn_layer_norm"), 0, 10) == 0);
     assert_true(cria_op_stats_bytes(llama, op_named(llama, "input_layernorm"), 1, 10) == 40);

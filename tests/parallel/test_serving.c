@@ -1,6 +1,7 @@
 /* Plans for serving: lengths, rates and the KV budget, and when one device is best. */
 #include "models/family.h"
 #include "parallel/plan/serving.h"
+#include "tests/parallel/opt_config.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -12,25 +13,7 @@
 #include <cmocka.h>
 
 static cria_graph *opt(int64_t hidden, int64_t layers, int64_t heads) {
-    const cria_model_config config = {.family = CRIA_FAMILY_OPT,
-                                      .architecture = "OPTForCausalLM",
-                                      .vocab = 50272,
-                                      .hidden = hidden,
-                                      .layers = layers,
-                                      .heads = heads,
-                                      .kv_heads = heads,
-                                      .head_dim = hidden / heads,
-                                      .ffn = 4 * hidden,
-                                      .max_positions = 2048,
-                                      .activation = CRIA_ACT_RELU,
-                                      .tied_embeddings = true,
-                                      .bias = true,
-                                      .norm_eps = 1e-5F,
-                                      .norm_before = true,
-                                      .norm_affine = true,
-                                      .final_norm = true,
-                                      .embed_dim = hidden,
-                                      .position_offset = 2};
+    const cria_model_config config = opt_config(hidden, layers, heads);
     cria_graph *graph;
     cria_error err = {0};
     if (cria_model_graph(&config, &graph, &err) != CRIA_OK) fail_msg("%s", err.message);
