@@ -424,16 +424,22 @@ static void find_cached(const cria_command *command, int64_t threads, cria_ranks
         ranks->cluster = NULL;
 }
 
-static cria_status bench_ranks(const cria_command *command, cria_ranks_joined *ranks, const int64_t *batches,
-                               size_t batch_count, const int64_t *threads, size_t thread_count, cria_error *err) {
+/* Batches and thread counts of which every pair is a case. */
+typedef struct {
+    int64_t batch[CRIA_BENCH_MAX_CASES], thread[CRIA_BENCH_MAX_CASES];
+    size_t batches, threads;
+} bench_lists;
+
+static cria_status bench_ranks(const cria_command *command, cria_ranks_joined *ranks, void *context, cria_error *err) {
+    const bench_lists *lists = context;
     cria_bench_case cases[CRIA_BENCH_MAX_CASES];
     size_t count = 0;
     if (ranks->comm && command->options->profile)
         return cria_fail(err, CRIA_ERR_ARGUMENT, "profile: it shows the operators of one rank, %d were started",
                          ranks->size);
-    for (size_t i = 0; i < thread_count; i++) {
-        find_cached(command, threads[i], ranks);
-        CRIA_TRY(run_threads(command, ranks, threads[i], batches, batch_count, cases, &count, err));
+    for (size_t i = 0; i < lists->threads; i++) {
+        find_cached(command, lists->thread[i], ranks);
+        CRIA_TRY(run_threads(command, ranks, lists->thread[i], lists->batch, lists->batches, cases, &count, err));
     }
     if (ranks->rank > 0) return CRIA_OK;
     cria_text out;
@@ -444,23 +450,14 @@ static cria_status bench_ranks(const cria_command *command, cria_ranks_joined *r
 }
 
 cria_status cria_command_bench(const cria_command *command, cria_error *err) {
-    int64_t batches[CRIA_BENCH_MAX_CASES], threads[CRIA_BENCH_MAX_CASES] = {0};
-    size_t batch_count, thread_count = 1;
-    CRIA_TRY(cria_parse_list("batch", command->options->batch, batches, CRIA_BENCH_MAX_CASES, &batch_count, err));
-    if (command->options->thread_list)
-        CRIA_TRY(cria_parse_list("threads", command->options->thread_list, threads, CRIA_BENCH_MAX_CASES, &thread_count,
-                                 err));
-    if (command->options->calibrate) return calibrate(command, threads, thread_count, err);
-    if (batch_count * thread_count > CRIA_BENCH_MAX_CASES)
-        return cria_fail(err, CRIA_ERR_ARGUMENT, "batch and threads: %zu cases, at most %d", batch_count * thread_count,
-                         CRIA_BENCH_MAX_CASES);
-    cria_ranks_joined ranks;
-    CRIA_TRY(cria_ranks_launch(command, err));
-    cria_status status = cria_ranks_join(command, &ranks, err);
-    if (status == CRIA_OK) status = cria_ranks_plan(command, &ranks, err);
-    if (status == CRIA_OK && cria_ranks_is_idle(&ranks))
-        status = cria_ranks_idle(&ranks, err);
-    else if (status == CRIA_OK)
-        status = bench_ranks(command, &ranks, batches, batch_count, threads, thread_count, err);
-    return cria_ranks_leave(&ranks, command, status, err);
+    const cria_main_options *o = command->options;
+    bench_lists lists = {.threads = 1};
+    CRIA_TRY(cria_parse_list("batch", o->batch, lists.batch, CRIA_BENCH_MAX_CASES, &lists.batches, err));
+    if (o->thread_list)
+        CRIA_TRY(cria_parse_list("threads", o->thread_list, lists.thread, CRIA_BENCH_MAX_CASES, &lists.threads, err));
+    if (o->calibrate) return calibrate(command, lists.thread, lists.threads, err);
+    if (lists.batches * lists.threads > CRIA_BENCH_MAX_CASES)
+        return cria_fail(err, CRIA_ERR_ARGUMENT, "batch and threads: %zu cases, at most %d",
+                         lists.batches * lists.threads, CRIA_BENCH_MAX_CASES);
+    return cria_ranks_run(command, bench_ranks, &lists, err);
 }

@@ -208,7 +208,9 @@ static cria_status run(generation *g, cria_error *err) {
     return status;
 }
 
-static cria_status generate(const cria_command *command, const cria_ranks_joined *ranks, cria_error *err) {
+static cria_status generate(const cria_command *command, cria_ranks_joined *ranks, void *context, cria_error *err) {
+    (void)context;
+    if (ranks->rank > 0) return cria_ranks_follow(command, ranks, err);
     generation g = {.command = command, .options = command->options};
     cria_runtime_request request = {.needs_tokenizer = command->options->prompt != NULL, .progress = stderr};
     cria_ranks_request(ranks, &request);
@@ -228,13 +230,5 @@ static cria_status generate(const cria_command *command, const cria_ranks_joined
 }
 
 cria_status cria_command_generate(const cria_command *command, cria_error *err) {
-    cria_ranks_joined ranks;
-    CRIA_TRY(cria_ranks_launch(command, err));
-    cria_status status = cria_ranks_join(command, &ranks, err);
-    if (status == CRIA_OK) status = cria_ranks_plan(command, &ranks, err);
-    if (status == CRIA_OK && cria_ranks_is_idle(&ranks))
-        status = cria_ranks_idle(&ranks, err);
-    else if (status == CRIA_OK)
-        status = ranks.rank == 0 ? generate(command, &ranks, err) : cria_ranks_follow(command, &ranks, err);
-    return cria_ranks_leave(&ranks, command, status, err);
+    return cria_ranks_run(command, generate, NULL, err);
 }

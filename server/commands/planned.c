@@ -310,9 +310,19 @@ cria_status cria_ranks_plan(const cria_command *command, cria_ranks_joined *rank
     return status == CRIA_OK ? split(ranks, err) : status;
 }
 
-cria_status cria_ranks_idle(const cria_ranks_joined *ranks, cria_error *err) {
+static cria_status wait_idle(const cria_ranks_joined *ranks, cria_error *err) {
     char end;
     return cria_comm_await_broadcast(ranks->world, 0, &end, 1, err);
+}
+
+cria_status cria_ranks_run(const cria_command *command, cria_ranks_body *body, void *context, cria_error *err) {
+    cria_ranks_joined ranks;
+    CRIA_TRY(cria_ranks_launch(command, err));
+    cria_status status = cria_ranks_join(command, &ranks, err);
+    if (status == CRIA_OK) status = cria_ranks_plan(command, &ranks, err);
+    if (status == CRIA_OK)
+        status = cria_ranks_is_idle(&ranks) ? wait_idle(&ranks, err) : body(command, &ranks, context, err);
+    return cria_ranks_leave(&ranks, command, status, err);
 }
 
 bool cria_ranks_predicted(const cria_command *command, cria_ranks_joined *ranks, const cria_runtime *runtime,

@@ -17,8 +17,13 @@ cria_status cria_ranks_cluster(const cria_command *command, const cria_ranks_joi
  * ranks->cluster on the first. Ranks that the plan does not need are idle from then on (cria_ranks_is_idle), the others
  * have a communicator of their own. Prints the plan's table. Collective. */
 cria_status cria_ranks_plan(const cria_command *command, cria_ranks_joined *ranks, cria_error *err);
-/* An idle rank waits for the end of the others. */
-cria_status cria_ranks_idle(const cria_ranks_joined *ranks, cria_error *err);
+
+/* What a command does on one rank that the plan needs; `context` is the command's own. */
+typedef cria_status cria_ranks_body(const cria_command *command, cria_ranks_joined *ranks, void *context,
+                                    cria_error *err);
+/* A command's whole life on its ranks: starts them (cria_ranks_launch), joins, plans, runs `body` while ranks that the
+ * plan leaves idle wait for the end, and leaves. */
+cria_status cria_ranks_run(const cria_command *command, cria_ranks_body *body, void *context, cria_error *err);
 
 /* What is needed to predict the runtime's plan on the ranks' devices; false: no cluster is known. */
 bool cria_ranks_predicted(const cria_command *command, cria_ranks_joined *ranks, const cria_runtime *runtime,

@@ -140,19 +140,27 @@ static cria_status run(loading *l, int stop_fd, cria_error *err) {
     return status;
 }
 
-static cria_status serve(const cria_command *command, const cria_ranks_joined *ranks, cria_error *err) {
+/* --served-model-name: names between commas, cut in place. */
+static cria_status split_names(char *names, const char **list, size_t *count, cria_error *err) {
+    char *state = NULL;
+    for (char *name = strtok_r(names, ",", &state); name; name = strtok_r(NULL, ",", &state)) {
+        if (*count == MAX_NAMES)
+            return cria_fail(err, CRIA_ERR_ARGUMENT, "served-model-name: more than %d names", MAX_NAMES);
+        list[(*count)++] = name;
+    }
+    return *count ? CRIA_OK : cria_fail(err, CRIA_ERR_ARGUMENT, "served-model-name: it is empty");
+}
+
+static cria_status serve(const cria_command *command, cria_ranks_joined *ranks, void *context, cria_error *err) {
+    (void)context;
+    if (ranks->rank > 0) return cria_ranks_follow(command, ranks, err);
     const cria_main_options *o = command->options;
     char *names = strdup(o->served_model_name ? o->served_model_name : command->model);
     const char *list[MAX_NAMES];
     size_t count = 0;
     if (!names) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for the model's name");
-    if (!o->served_model_name) {
-        list[count++] = names;
-    } else {
-        char *state = NULL;
-        for (char *name = strtok_r(names, ",", &state); name && count < MAX_NAMES; name = strtok_r(NULL, ",", &state))
-            list[count++] = name;
-    }
+    cria_status status = o->served_model_name ? split_names(names, list, &count, err) : CRIA_OK;
+    if (!o->served_model_name) list[count++] = names;
     cria_server_config config = {.host = o->host,
                                  .port = (int)o->port,
                                  .model_names = list,
@@ -166,8 +174,7 @@ static cria_status serve(const cria_command *command, const cria_ranks_joined *r
     loading l = {.command = command, .start = cria_clock_ns(), .ranks = *ranks};
     cria_text_init(&l.plan);
     int stop_fd = stop_signals();
-    cria_status status = count ? cria_server_create(&config, command->log, &l.server, err)
-                               : cria_fail(err, CRIA_ERR_ARGUMENT, "served-model-name: it is empty");
+    if (status == CRIA_OK) status = cria_server_create(&config, command->log, &l.server, err);
     if (status == CRIA_OK) status = run(&l, stop_fd, err);
     cria_server_destroy(l.server);
     cria_error ignored = {0};
@@ -182,13 +189,5 @@ static cria_status serve(const cria_command *command, const cria_ranks_joined *r
 }
 
 cria_status cria_command_serve(const cria_command *command, cria_error *err) {
-    cria_ranks_joined ranks;
-    CRIA_TRY(cria_ranks_launch(command, err));
-    cria_status status = cria_ranks_join(command, &ranks, err);
-    if (status == CRIA_OK) status = cria_ranks_plan(command, &ranks, err);
-    if (status == CRIA_OK && cria_ranks_is_idle(&ranks))
-        status = cria_ranks_idle(&ranks, err);
-    else if (status == CRIA_OK)
-        status = ranks.rank == 0 ? serve(command, &ranks, err) : cria_ranks_follow(command, &ranks, err);
-    return cria_ranks_leave(&ranks, command, status, err);
+    return cria_ranks_run(command, serve, NULL, err);
 }
