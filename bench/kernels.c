@@ -1,10 +1,11 @@
 /* Times the linear kernels beside calibration loops of the same machine at the same moment: cria_bench_kernels
- * [threads [instruction set [rows columns]]].
+ * [threads [instruction set [rows columns [types]]]], types such as "q4,q8".
  *
  * Decoding is given as weight bytes per second against a plain read of memory, prefill as operations per second against
- * a loop of nothing but the multiply instruction. Both are the best of several interleaved samples: on a shared machine
- * only the ratio means anything. */
+ * a loop of nothing but the multiply instruction. Both are the best of several samples, the loops between them: on a
+ * shared machine only the ratio means anything. */
 #include "kernels/kernels.h"
+#include "kernels/calibrate.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,49 +13,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-
-enum { SAMPLES = 15, LOOPS = 400000 };
-
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni,avx512bf16")))
-
-/* Ten independent chains hide the latency of every instruction here. */
-#define PEAK_LOOP(name, type, zero, step, operations)                                                                  \
-    TARGET static void name(cria_worker *worker, void *context) {                                                      \
-        type acc[10], one = zero;                                                                                      \
-        cria_worker_barrier(worker); /* all at once */                                                                 \
-        for (int i = 0; i < 10; i++) acc[i] = zero;                                                                    \
-        for (int n = 0; n < LOOPS; n++) {                                                                              \
-            _Pragma("clang loop unroll(full)") for (int i = 0; i < 10; i++) {                                          \
-                acc[i] = step;                                                                                         \
-                __asm__ volatile("" : "+v"(acc[i]));                                                                   \
-            }                                                                                                          \
-        }                                                                                                              \
-        for (int i = 0; i < 10; i++) __asm__ volatile("" ::"v"(acc[i]));                                               \
-        *(double *)context = 10.0 * LOOPS * (operations);                                                              \
-    }
-PEAK_LOOP(peak_f32, __m512, _mm512_setzero_ps(), _mm512_fmadd_ps(one, one, acc[i]), 32)
-PEAK_LOOP(peak_bf16, __m512, _mm512_setzero_ps(), _mm512_dpbf16_ps(acc[i], (__m512bh)one, (__m512bh)one), 64)
-PEAK_LOOP(peak_i8, __m512i, _mm512_setzero_si512(), _mm512_dpbusd_epi32(acc[i], one, one), 128)
-
-typedef struct {
-    const char *data;
-    size_t bytes;
-} memory;
-
-TARGET static void read_memory(cria_worker *worker, void *context) {
-    const memory *m = context;
-    __m512i sum = _mm512_setzero_si512();
-    int64_t begin, end;
-    while (cria_worker_take(worker, (int64_t)(m->bytes >> 17), 1, &begin, &end)) {
-        const char *p = m->data + ((size_t)begin << 17), *stop = m->data + ((size_t)end << 17);
-        for (; p < stop; p += 256) {
-            for (int i = 0; i < 4; i++) sum = _mm512_or_si512(sum, _mm512_load_si512(p + 64 * i));
-        }
-    }
-    __asm__ volatile("" ::"v"(sum));
-}
+enum { SAMPLES = 3, ROUNDS = 5 };
 
 typedef struct {
     const cria_kernels *kernels;
@@ -115,23 +74,54 @@ static void free_stack(stack *s) {
     free(s->layers);
 }
 
-static void decode(cria_pool *pool, const cria_kernels *kernels, char *weights, size_t bytes, int64_t rows,
-                   int64_t cols) {
+typedef struct {
+    cria_pool *pool;
+    const cria_kernels *kernels;
+    cria_calibration *calibration;
+    const char *types; /* NULL: all */
+    char *weights;
+    size_t bytes;
+} bench;
+
+/* The least time of a run, and the most that the loops gave beside it. */
+static double least_seconds(const bench *b, stack *s, double read_bytes, cria_rates *most) {
+    double best = 1e9;
+    *most = (cria_rates){0};
+    for (int sample = 0; sample < SAMPLES; sample++) {
+        cria_rates now;
+        cria_calibration_measure(b->calibration, read_bytes, &now);
+        most->read_gbps = now.read_gbps > most->read_gbps ? now.read_gbps : most->read_gbps;
+        most->f32_gflops = now.f32_gflops > most->f32_gflops ? now.f32_gflops : most->f32_gflops;
+        most->bf16_gflops = now.bf16_gflops > most->bf16_gflops ? now.bf16_gflops : most->bf16_gflops;
+        most->i8_gops = now.i8_gops > most->i8_gops ? now.i8_gops : most->i8_gops;
+        for (int i = 0; i < ROUNDS; i++) {
+            double t = seconds(b->pool, run_stack, s);
+            best = t < best ? t : best;
+        }
+    }
+    return best;
+}
+
+static bool wanted(const bench *b, int type) {
+    const char *name = cria_panel_type_name((cria_panel_type)type), *at = b->types;
+    size_t length = strlen(name);
+    for (; at; at = strchr(at, ','), at += at ? 1 : 0)
+        if (strncmp(at, name, length) == 0 && (at[length] == 0 || at[length] == ',')) return true;
+    return !b->types;
+}
+
+static void decode(const bench *b, int64_t rows, int64_t cols) {
     static const int64_t batches[] = {1, 2, 4, 8, 16};
     printf("decode, layers of %ldx%ld, weight GB/s (share of a plain read)\n", (long)rows, (long)cols);
     for (int type = 0; type < CRIA_PANEL_COUNT; type++) {
-        printf("%6s", cria_panel_type_name((cria_panel_type)type));
-        for (size_t b = 0; b < sizeof batches / sizeof *batches; b++) {
-            stack s = make_stack(kernels, (cria_panel_type)type, rows, cols, batches[b], weights, bytes);
-            memory m = {weights, (size_t)s.count * cria_panels_bytes((cria_panel_type)type, rows, cols)};
-            double best = 1e9, read = 1e9;
-            for (int i = 0; i < SAMPLES; i++) {
-                double t = seconds(pool, read_memory, &m);
-                read = t < read ? t : read;
-                t = seconds(pool, run_stack, &s);
-                best = t < best ? t : best;
-            }
-            printf("  M=%-2ld %5.1f (%3.0f%%)", (long)batches[b], (double)m.bytes * 1e-9 / best, 100 * read / best);
+        if (!wanted(b, type)) continue;
+        printf("%9s", cria_panel_type_name((cria_panel_type)type));
+        for (size_t i = 0; i < sizeof batches / sizeof *batches; i++) {
+            stack s = make_stack(b->kernels, (cria_panel_type)type, rows, cols, batches[i], b->weights, b->bytes);
+            double read = (double)s.count * (double)cria_panels_bytes((cria_panel_type)type, rows, cols);
+            cria_rates most;
+            double rate = read * 1e-9 / least_seconds(b, &s, read, &most);
+            printf("  M=%-2ld %5.1f (%3.0f%%)", (long)batches[i], rate, 100 * rate / most.read_gbps);
             fflush(stdout);
             free_stack(&s);
         }
@@ -139,73 +129,63 @@ static void decode(cria_pool *pool, const cria_kernels *kernels, char *weights, 
     }
 }
 
-static void prefill(cria_pool *pool, const cria_kernels *kernels, char *weights, int64_t rows, int64_t cols) {
-    static cria_pool_job *const peaks[CRIA_PANEL_COUNT] = {peak_f32, peak_bf16, peak_i8, peak_i8, peak_i8, peak_i8};
-    static const int64_t batches[] = {8, 24, 64, 256};
+/* What the calibration says of the instruction that this type multiplies with. */
+static double peak_of(int type, const cria_rates *rates) {
+    if (type == CRIA_PANEL_F32) return rates->f32_gflops;
+    if (type == CRIA_PANEL_BF16) return rates->bf16_gflops > 0 ? rates->bf16_gflops : rates->f32_gflops;
+    return rates->i8_gops > 0 ? rates->i8_gops : rates->f32_gflops;
+}
+
+static void prefill(const bench *b, int64_t rows, int64_t cols) {
+    static const int64_t batches[] = {1, 8, 16, 24, 64, 256};
     printf("prefill, %ldx%ld, G operations/s (share of the multiply instruction's)\n", (long)rows, (long)cols);
     for (int type = 0; type < CRIA_PANEL_COUNT; type++) {
-        printf("%6s", cria_panel_type_name((cria_panel_type)type));
-        for (size_t b = 0; b < sizeof batches / sizeof *batches; b++) {
-            stack s = make_stack(kernels, (cria_panel_type)type, rows, cols, batches[b], weights, 1);
-            double work = 2.0 * (double)rows * (double)cols * (double)batches[b], best = 0, peak = 0;
+        if (!wanted(b, type)) continue;
+        printf("%9s", cria_panel_type_name((cria_panel_type)type));
+        for (size_t i = 0; i < sizeof batches / sizeof *batches; i++) {
+            stack s = make_stack(b->kernels, (cria_panel_type)type, rows, cols, batches[i], b->weights, 1);
+            double work = 2.0 * (double)rows * (double)cols * (double)batches[i];
+            cria_rates most;
             s.repeats = (int)(2e8 / work) + 1; /* short: a sample without a neighbour's turn in it */
-            for (int i = 0; i < SAMPLES; i++) {
-                double operations, t = seconds(pool, peaks[type], &operations);
-                operations *= cria_pool_threads(pool);
-                peak = operations / t > peak ? operations / t : peak;
-                t = seconds(pool, run_stack, &s);
-                best = work * s.repeats / t > best ? work * s.repeats / t : best;
-            }
-            printf("  M=%-3ld %6.1f (%3.0f%%)", (long)batches[b], best * 1e-9, 100 * best / peak);
+            double rate = work * s.repeats * 1e-9 / least_seconds(b, &s, 1 << 20, &most), peak = peak_of(type, &most);
+            printf("  M=%-3ld %6.1f", (long)batches[i], rate);
+            if (peak > 0) printf(" (%3.0f%%)", 100 * rate / peak);
             fflush(stdout);
             free_stack(&s);
         }
         printf("\n");
     }
+}
+
+static int fail(const cria_error *err) {
+    fprintf(stderr, "%s\n", err->message);
+    return 1;
 }
 
 int main(int argc, char **argv) {
     int threads = argc > 1 ? atoi(argv[1]) : 1;
-    cria_pool *pool;
-    cria_error err;
-    cria_kernels kernels;
-    if (cria_isa_best() < CRIA_ISA_AVX512_BF16) {
-        fprintf(stderr, "the calibration loops need AVX-512 with VNNI and BF16\n");
-        return 1;
-    }
-    if (cria_pool_create(threads, &pool, &err) != CRIA_OK) {
-        fprintf(stderr, "%s\n", err.message);
-        return 1;
-    }
+    int64_t rows = argc > 4 ? atoi(argv[3]) : 0, cols = argc > 4 ? atoi(argv[4]) : 0;
     cria_isa isa = CRIA_ISA_REF;
-    if (cria_isa_from_name(argc > 2 ? argv[2] : "auto", &isa, &err) != CRIA_OK) {
-        fprintf(stderr, "%s\n", err.message);
-        return 1;
-    }
+    cria_kernels kernels;
+    cria_error err;
+    bench b = {.kernels = &kernels, .types = argc > 5 ? argv[5] : NULL, .bytes = (size_t)200 << 20};
+    if (cria_pool_create(threads, &b.pool, &err) != CRIA_OK) return fail(&err);
+    if (cria_isa_from_name(argc > 2 ? argv[2] : "auto", &isa, &err) != CRIA_OK) return fail(&err);
+    if (cria_calibration_create(b.pool, isa, &b.calibration, &err) != CRIA_OK) return fail(&err);
     cria_kernels_select(isa, &kernels);
-    if (argc > 4) { /* one shape only */
-        char *few = allocate(cria_panels_bytes(CRIA_PANEL_F32, atoi(argv[3]), atoi(argv[4])));
-        prefill(pool, &kernels, few, atoi(argv[3]), atoi(argv[4]));
-        cria_pool_destroy(pool);
-        free(few);
-        return 0;
-    }
-    size_t bytes = (size_t)200 << 20;
-    char *weights = allocate(bytes);
+    b.weights = allocate(b.bytes);
     printf("%s, %d threads\n", kernels.name, threads);
-    decode(pool, &kernels, weights, bytes, 768, 768);
-    decode(pool, &kernels, weights, bytes, 8192, 2048);
-    prefill(pool, &kernels, weights, 3072, 768);
-    prefill(pool, &kernels, weights, 2048, 2048);
-    prefill(pool, &kernels, weights, 2048, 8192);
-    cria_pool_destroy(pool);
-    free(weights);
+    if (rows > 0 && cols > 0) {
+        prefill(&b, rows, cols);
+    } else {
+        decode(&b, 768, 768);
+        decode(&b, 8192, 2048);
+        prefill(&b, 3072, 768);
+        prefill(&b, 2048, 2048);
+        prefill(&b, 2048, 8192);
+    }
+    cria_calibration_destroy(b.calibration);
+    cria_pool_destroy(b.pool);
+    free(b.weights);
     return 0;
 }
-
-#else
-int main(void) {
-    fprintf(stderr, "there are calibration loops for x86-64 only\n");
-    return 1;
-}
-#endif

@@ -88,6 +88,8 @@ void cria_kernels_select(cria_isa isa, cria_kernels *out) {
         .gather = cria_ref_gather,
         .sample = cria_ref_sample,
     };
+    for (int type = 0; type < CRIA_PANEL_COUNT; type++) out->panel[type] = (cria_panel_type)type;
+    out->panel[CRIA_PANEL_Q4_COARSE] = CRIA_PANEL_Q4;
 #if defined(__x86_64__)
     if (isa >= CRIA_ISA_AVX2) {
         cria_overlay_avx2_linear(out);
@@ -96,6 +98,12 @@ void cria_kernels_select(cria_isa isa, cria_kernels *out) {
     if (isa >= CRIA_ISA_AVX512) {
         cria_overlay_avx512_linear(out);
         cria_overlay_avx512_rows(out);
+    }
+    if (isa == CRIA_ISA_AVX2 || isa == CRIA_ISA_AVX512) { /* no products of bytes that add in 32 bits */
+        out->panel[CRIA_PANEL_I8] = CRIA_PANEL_I8_WIDE;
+        out->panel[CRIA_PANEL_Q8] = out->panel[CRIA_PANEL_Q8_FINE] = CRIA_PANEL_Q8_WIDE;
+        out->panel[CRIA_PANEL_Q4] = CRIA_PANEL_Q4_WIDE;
+        out->panel[CRIA_PANEL_Q4_COARSE] = CRIA_PANEL_Q4_COARSE;
     }
     if (isa >= CRIA_ISA_AVX512_VNNI) cria_overlay_avx512vnni_linear(out);
     if (isa >= CRIA_ISA_AVX512_BF16) cria_overlay_avx512bf16_linear(out);

@@ -178,6 +178,9 @@ typedef enum {
 
 typedef struct {
     const char *name; /* "ref", "avx2", "avx512", "avx512vnni", "avx512bf16", "amx": the widest overlay */
+    /* The type to pack a matrix into where one is wanted: the same panels, with the activations that this instruction
+     * set multiplies best. Other types are computed too, but may be as slow as `ref`. */
+    cria_panel_type panel[CRIA_PANEL_COUNT];
 #define X(name) void (*name)(const cria_##name##_args *args, cria_worker *worker);
     CRIA_KERNEL_LIST(X)
 #undef X

@@ -13,16 +13,24 @@ enum {
     GROUP_Q4 = HEAD_Q4 + ROWS * 32 / 2 /* two weights to a byte */
 };
 
-static const char *const NAMES[CRIA_PANEL_COUNT] = {"f32", "bf16", "int8", "q8", "q4", "q8 fine"};
+static const char *const NAMES[CRIA_PANEL_COUNT] = {"f32",     "bf16",      "int8",    "q8",      "q4",
+                                                    "q8 fine", "int8 wide", "q8 wide", "q4 wide", "q4 coarse"};
 
 const char *cria_panel_type_name(cria_panel_type type) {
     return (unsigned)type < CRIA_PANEL_COUNT ? NAMES[type] : "unknown";
 }
 
+cria_panel_type cria_panel_layout(cria_panel_type type) {
+    static const cria_panel_type layouts[CRIA_PANEL_COUNT] = {
+        CRIA_PANEL_F32, CRIA_PANEL_BF16, CRIA_PANEL_I8, CRIA_PANEL_Q8, CRIA_PANEL_Q4,
+        CRIA_PANEL_Q8,  CRIA_PANEL_I8,   CRIA_PANEL_Q8, CRIA_PANEL_Q4, CRIA_PANEL_Q4};
+    return layouts[type];
+}
+
 size_t cria_panel_bytes(cria_panel_type type, int64_t cols) {
     if (cols <= 0 || cols > INT64_MAX / 128) return 0; /* no type takes more than 64 bytes a column */
     size_t k = (size_t)cols, groups = (k + CRIA_GROUP - 1) / CRIA_GROUP;
-    switch (type) {
+    switch (cria_panel_layout(type)) {
     case CRIA_PANEL_F32:
         return k * ROWS * 4;
     case CRIA_PANEL_BF16:
@@ -30,14 +38,12 @@ size_t cria_panel_bytes(cria_panel_type type, int64_t cols) {
     case CRIA_PANEL_I8:
         return SCALES_I8 + cria_round_up(k, 4) * ROWS;
     case CRIA_PANEL_Q8:
-    case CRIA_PANEL_Q8_FINE:
         return cria_round_up(groups * GROUP_Q8, 64);
     case CRIA_PANEL_Q4:
         return groups * GROUP_Q4;
-    case CRIA_PANEL_COUNT:
-        break;
+    default:
+        return 0;
     }
-    return 0;
 }
 
 size_t cria_panels_bytes(cria_panel_type type, int64_t rows, int64_t cols) {
@@ -61,11 +67,17 @@ size_t cria_prepared_row_bytes(cria_panel_type type, int64_t cols) {
         bytes = cria_round_up(k, 64) + 8;
         break;
     case CRIA_PANEL_Q8:
+    case CRIA_PANEL_Q4_COARSE:
         bytes = groups * (CRIA_GROUP + 8);
         break;
     case CRIA_PANEL_Q4:
     case CRIA_PANEL_Q8_FINE:
         bytes = groups * (2 * CRIA_GROUP + 8);
+        break;
+    case CRIA_PANEL_I8_WIDE:
+    case CRIA_PANEL_Q8_WIDE:
+    case CRIA_PANEL_Q4_WIDE:
+        bytes = groups * (2 * CRIA_GROUP + 4) + 4;
         break;
     case CRIA_PANEL_COUNT:
         break;
@@ -216,12 +228,13 @@ static void repack_q4(cria_type type, int64_t cols, const void *const source[ROW
 
 void cria_pack_panel(cria_panel_type panel_type, int64_t cols, cria_type type, const void *const source[ROWS],
                      float *scratch, void *out) {
+    panel_type = cria_panel_layout(panel_type);
     if (panel_type == CRIA_PANEL_BF16 && type == CRIA_BF16) {
         repack_bf16(cols, source, out);
         return;
     }
     if (cols % CRIA_GROUP == 0) {
-        if ((panel_type == CRIA_PANEL_Q8 || panel_type == CRIA_PANEL_Q8_FINE) && type == CRIA_Q8_0) {
+        if (panel_type == CRIA_PANEL_Q8 && type == CRIA_Q8_0) {
             repack_q8_0(cols, source, out);
             return;
         }
@@ -248,13 +261,12 @@ void cria_pack_panel(cria_panel_type panel_type, int64_t cols, cria_type type, c
         pack_i8(cols, stride, scratch, out);
         return;
     case CRIA_PANEL_Q8:
-    case CRIA_PANEL_Q8_FINE:
         pack_q8(cols, stride, scratch, out);
         return;
     case CRIA_PANEL_Q4:
         pack_q4(cols, stride, scratch, out);
         return;
-    case CRIA_PANEL_COUNT:
+    default:
         return;
     }
 }
@@ -287,7 +299,7 @@ void cria_panels_row_part(const cria_panels *panels, int64_t row, int64_t first,
     const float *f32 = (const float *)(const void *)panel;
     const uint16_t *bf16 = (const uint16_t *)(const void *)panel;
     int r = (int)(row % ROWS);
-    switch (panels->type) {
+    switch (cria_panel_layout(panels->type)) {
     case CRIA_PANEL_F32:
         for (int64_t i = 0; i < count; i++) out[i] = f32[(first + i) * ROWS + r];
         return;
@@ -303,13 +315,12 @@ void cria_panels_row_part(const cria_panels *panels, int64_t row, int64_t first,
         }
         return;
     case CRIA_PANEL_Q8:
-    case CRIA_PANEL_Q8_FINE:
         row_q8(panel, r, first, count, out);
         return;
     case CRIA_PANEL_Q4:
         row_q4(panel, r, first, count, out);
         return;
-    case CRIA_PANEL_COUNT:
+    default:
         return;
     }
 }

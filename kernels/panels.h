@@ -31,6 +31,11 @@ typedef enum {
     CRIA_PANEL_Q8,
     CRIA_PANEL_Q4,
     CRIA_PANEL_Q8_FINE, /* the panels of Q8, for activations in two terms: where 8 bits of them would be too coarse */
+    /* The same panels for other activations (below): where products of bytes are not the fastest. */
+    CRIA_PANEL_I8_WIDE,
+    CRIA_PANEL_Q8_WIDE,
+    CRIA_PANEL_Q4_WIDE,
+    CRIA_PANEL_Q4_COARSE,
     CRIA_PANEL_COUNT
 } cria_panel_type;
 
@@ -40,7 +45,9 @@ typedef struct {
     const void *data; /* 64-byte aligned */
 } cria_panels;
 
-const char *cria_panel_type_name(cria_panel_type type); /* "f32", "bf16", "int8", "q8", "q4", "q8 fine" */
+const char *cria_panel_type_name(cria_panel_type type); /* "f32", "bf16", "int8", "q8", "q4", "q8 fine", ... */
+/* The first type with the same panels: I8 for I8_WIDE, Q8 for Q8_FINE and so on. */
+cria_panel_type cria_panel_layout(cria_panel_type type);
 /* Bytes of one panel, and of all panels of a matrix; 0 on overflow. */
 size_t cria_panel_bytes(cria_panel_type type, int64_t cols);
 size_t cria_panels_bytes(cria_panel_type type, int64_t rows, int64_t cols);
@@ -63,10 +70,21 @@ void cria_panels_row_part(const cria_panels *panels, int64_t row, int64_t first,
  *   Q8:  groups*32 s8; then groups f32 scales; then groups i32 -128 * sum.      scale = max|x|/127 of the group
  *   Q4:  groups of [32] high, [32] low s8; then groups f32 scales; then groups f32 scale * sum.
  *   Q8_FINE: as Q4, but at last groups i32 -128 * sum.                          scale = max|x|/2032 of the group
+ *   Q4_COARSE: as Q8, but at last groups f32 scale * sum.                       scale = max|x|/127 of the group
+ *   WIDE: groups*32 s16; then groups i32 or f32; then f32 scale.                scale = max|x|/32767 of the token
+ *     Four columns lie in the order 0 2 1 3, as the even and the odd bytes of weights are split. I8_WIDE: -128 * sum of
+ *     CRIA_WIDE_RUN columns in each eighth i32, modulo 2^32; Q8_WIDE: i32 -128 * sum; Q4_WIDE: f32 sum.
  * The value is scale * s8, or scale * (16 * high + low) with low in -8..7: 8 bits of activations would lose more than 4
  * bits of weights do (docs/benchmarks.md, "Quality"). The sums take off the +128 of the weights, or bring in their
  * minimum. Everything after the columns is zero; a row is an odd number of cache lines long. A token (group) that holds
  * infinity or NaN gets the scale NaN. */
 size_t cria_prepared_row_bytes(cria_panel_type type, int64_t cols);
+
+/* Columns of s16 whose products with s8 can be added in 32 bits, and their sum as well: 256 * 127 * 32767 < 2^31. */
+enum { CRIA_WIDE_RUN = 8 * CRIA_GROUP };
+/* The place of column k in a row of WIDE activations; it is its own inverse. */
+static inline int64_t cria_wide_place(int64_t k) {
+    return (k & ~(int64_t)3) | (k & 1) << 1 | (k >> 1 & 1);
+}
 
 #endif

@@ -52,4 +52,10 @@ static inline int cria_quantise_fine(float x, float inverse, int8_t *high, int8_
     return value;
 }
 
+/* One term of 16 bits. */
+enum { CRIA_WIDE_STEPS = 32767 };
+static inline int16_t cria_quantise_wide(float x, float inverse) {
+    return inverse == 0 ? 0 : (int16_t)lrintf(x * inverse);
+}
+
 #endif

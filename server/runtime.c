@@ -172,6 +172,7 @@ static cria_status build_program(cria_runtime *r, const cria_main_options *optio
     r->panel = calloc((size_t)cria_graph_tensors(r->graph), sizeof *r->panel);
     if (!r->panel) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for %d tensors", cria_graph_tensors(r->graph));
     CRIA_TRY(cria_choose_panels(&r->checkpoint, r->graph, options->dtype, r->panel, err));
+    for (int t = 0; t < cria_graph_tensors(r->graph); t++) r->panel[t] = r->kernels.panel[r->panel[t]];
     CRIA_TRY(make_plan(r, request, err));
     cria_lower_options lower = {.max_tokens = r->limits.tokens,
                                 .max_rows = r->limits.rows,
@@ -414,8 +415,9 @@ void cria_runtime_summarise(const cria_runtime *r, cria_runtime_summary *out) {
     for (int i = 0; i < r->program->weight_count; i++) {
         const cria_weight_spec *w = &r->program->weights[i];
         if (w->kind != CRIA_WEIGHT_PANELS) continue;
-        bytes[w->panel] += w->bytes;
-        if (bytes[w->panel] > bytes[most]) most = w->panel;
+        cria_panel_type layout = cria_panel_layout(w->panel);
+        bytes[layout] += w->bytes;
+        if (bytes[layout] > bytes[most]) most = layout;
     }
     *out = (cria_runtime_summary){.weight_bytes = r->program->weight_bytes,
                                   .kv_bytes = bytes_per_block(r) * r->blocks,

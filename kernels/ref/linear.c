@@ -27,7 +27,17 @@ static void read_prepared(cria_panel_type type, int64_t cols, const uint8_t *row
         for (int64_t i = 0; i < count; i++) out[i] = (double)scale * (16 * high[i] + high[i + CRIA_GROUP]);
         return;
     }
+    case CRIA_PANEL_I8_WIDE:
+    case CRIA_PANEL_Q8_WIDE:
+    case CRIA_PANEL_Q4_WIDE: {
+        int64_t groups = (cols + CRIA_GROUP - 1) / CRIA_GROUP;
+        const int16_t *wide = (const int16_t *)(const void *)row;
+        memcpy(&scale, row + groups * (2 * CRIA_GROUP + 4), sizeof scale);
+        for (int64_t i = 0; i < count; i++) out[i] = (double)scale * wide[cria_wide_place(first + i)];
+        return;
+    }
     case CRIA_PANEL_Q8:
+    case CRIA_PANEL_Q4_COARSE:
         memcpy(&scale, row + (cols + CRIA_GROUP - 1) / CRIA_GROUP * CRIA_GROUP + first / CRIA_GROUP * 4, sizeof scale);
         break;
     case CRIA_PANEL_COUNT:

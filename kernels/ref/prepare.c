@@ -31,7 +31,7 @@ static float quantise_fine(const float *in, int64_t count, int8_t *out, int32_t 
 
 static void prepare_groups(cria_panel_type type, const float *in, int64_t cols, uint8_t *out) {
     int64_t groups = (cols + CRIA_GROUP - 1) / CRIA_GROUP;
-    bool fine = type != CRIA_PANEL_Q8;
+    bool fine = type == CRIA_PANEL_Q4 || type == CRIA_PANEL_Q8_FINE;
     int64_t bytes = fine ? 2 * CRIA_GROUP : CRIA_GROUP;
     uint8_t *scales = out + groups * bytes, *offsets = scales + groups * 4;
     for (int64_t g = 0; g < groups; g++) {
@@ -42,12 +42,31 @@ static void prepare_groups(cria_panel_type type, const float *in, int64_t cols, 
         float scaled_sum = scale * (float)sum;
         int32_t offset = sum * -128;
         memcpy(scales + g * 4, &scale, sizeof scale);
-        if (type == CRIA_PANEL_Q4) {
+        if (cria_panel_layout(type) == CRIA_PANEL_Q4) {
             memcpy(offsets + g * 4, &scaled_sum, sizeof scaled_sum);
         } else {
             memcpy(offsets + g * 4, &offset, sizeof offset);
         }
     }
+}
+
+static void prepare_wide(cria_panel_type type, const float *in, int64_t cols, uint8_t *out) {
+    int64_t groups = (cols + CRIA_GROUP - 1) / CRIA_GROUP;
+    int64_t run = type == CRIA_PANEL_I8_WIDE ? CRIA_WIDE_RUN : CRIA_GROUP;
+    uint8_t *sums = out + groups * 2 * CRIA_GROUP;
+    float inverse, scale = cria_quantise_steps(cria_quantise_largest(in, cols), CRIA_WIDE_STEPS, &inverse);
+    for (int64_t first = 0; first < cols; first += run) {
+        int32_t sum = 0;
+        for (int64_t k = first; k < cols && k < first + run; k++) {
+            int16_t value = cria_quantise_wide(in[k], inverse);
+            memcpy(out + cria_wide_place(k) * 2, &value, sizeof value);
+            sum += value;
+        }
+        float plain = (float)sum;
+        uint32_t offset = (uint32_t)sum * (uint32_t)-128;
+        memcpy(sums + first / CRIA_GROUP * 4, type == CRIA_PANEL_Q4_WIDE ? (const void *)&plain : &offset, 4);
+    }
+    memcpy(sums + groups * 4, &scale, sizeof scale);
 }
 
 static void prepare_row(cria_panel_type type, const float *in, int64_t cols, void *out) {
@@ -66,7 +85,13 @@ static void prepare_row(cria_panel_type type, const float *in, int64_t cols, voi
     case CRIA_PANEL_Q8:
     case CRIA_PANEL_Q4:
     case CRIA_PANEL_Q8_FINE:
+    case CRIA_PANEL_Q4_COARSE:
         prepare_groups(type, in, cols, out);
+        return;
+    case CRIA_PANEL_I8_WIDE:
+    case CRIA_PANEL_Q8_WIDE:
+    case CRIA_PANEL_Q4_WIDE:
+        prepare_wide(type, in, cols, out);
         return;
     case CRIA_PANEL_COUNT:
         return;

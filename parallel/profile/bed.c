@@ -27,15 +27,13 @@ enum { MOST_ROWS = 4096, MOST_INTS = 1 << 20 };
 
 cria_panel_type cria_panel_of_rate(cria_rate rate) {
     static const cria_panel_type panels[CRIA_RATE_COUNT] = {CRIA_PANEL_F32, CRIA_PANEL_BF16, CRIA_PANEL_BF16,
-                                                            CRIA_PANEL_I8,  CRIA_PANEL_Q8,   CRIA_PANEL_Q4};
+                                                            CRIA_PANEL_I8,  CRIA_PANEL_Q8,   CRIA_PANEL_Q4_COARSE};
     return panels[rate];
 }
 
 cria_rate cria_rate_of_panel(cria_panel_type type) {
-    static const cria_rate rates[] = {CRIA_RATE_F32, CRIA_RATE_BF16, CRIA_RATE_INT8,
-                                      CRIA_RATE_Q8,  CRIA_RATE_Q4,   CRIA_RATE_Q8};
-    _Static_assert(sizeof rates / sizeof *rates == CRIA_PANEL_COUNT, "every type of panel has a rate");
-    return rates[type];
+    static const cria_rate rates[] = {CRIA_RATE_F32, CRIA_RATE_BF16, CRIA_RATE_INT8, CRIA_RATE_Q8, CRIA_RATE_Q4};
+    return rates[cria_panel_layout(type)];
 }
 
 bool cria_bed_knows(int kind) {
@@ -215,7 +213,7 @@ static bool set_linear(loop *l, const cria_sample *s, cria_panels *panels) {
     const cria_bed *bed = l->bed;
     int64_t rows = (int64_t)s->rows, columns = (int64_t)s->columns, depth = (int64_t)s->depth;
     /* Of a matrix larger than the bed a part is multiplied, in proportion. */
-    cria_panel_type type = cria_panel_of_rate(s->rate);
+    cria_panel_type type = bed->kernels->panel[cria_panel_of_rate(s->rate)];
     int64_t most = bed->cold.bytes / (int64_t)cria_panel_bytes(type, depth) * CRIA_PANEL_ROWS;
     if (columns > most) columns = most;
     l->part = (double)columns / s->columns;
@@ -278,14 +276,16 @@ static bool set_attention(loop *l, const cria_sample *s, int64_t head_dim) {
                                          .out = bed->out.data,
                                          .out_stride = heads * head_dim,
                                          .scratch = bed->scratch.data};
-    prepare_of(l, s->rate == CRIA_RATE_F32 ? CRIA_PANEL_F32 : CRIA_PANEL_Q8, rows, heads * head_dim);
+    prepare_of(l, s->rate == CRIA_RATE_F32 ? CRIA_PANEL_F32 : bed->kernels->panel[CRIA_PANEL_Q8], rows,
+               heads * head_dim);
     return true;
 }
 
 static bool set_rows(loop *l, const cria_sample *s, int64_t head_dim) {
     const cria_bed *bed = l->bed;
     int64_t rows = (int64_t)s->rows, width = (int64_t)s->columns;
-    if (!fits(rows, width * 4) || !fits(rows, (int64_t)cria_prepared_row_bytes(cria_panel_of_rate(s->rate), width)))
+    if (!fits(rows, width * 4) ||
+        !fits(rows, (int64_t)cria_prepared_row_bytes(bed->kernels->panel[cria_panel_of_rate(s->rate)], width)))
         return false;
     switch (s->operator_kind) {
     case CRIA_OP_NORM:
@@ -298,10 +298,10 @@ static bool set_rows(loop *l, const cria_sample *s, int64_t head_dim) {
                                    .rms = true,
                                    .out = bed->out.data,
                                    .out_stride = width};
-        prepare_of(l, cria_panel_of_rate(s->rate), rows, width);
+        prepare_of(l, bed->kernels->panel[cria_panel_of_rate(s->rate)], rows, width);
         return true;
     case CRIA_OP_ACTIVATION:
-        prepare_of(l, cria_panel_of_rate(s->rate), rows, width);
+        prepare_of(l, bed->kernels->panel[cria_panel_of_rate(s->rate)], rows, width);
         return true;
     case CRIA_OP_MUL:
         l->glu = (cria_glu_args){.gate = bed->in.data,

@@ -5,15 +5,14 @@ enum { MOST_COLS = 200 };
 
 /* The largest error that rounding to the panel type may make in a value of a run with these bounds. */
 static double allowed_error(cria_panel_type type, double x, double most, double range) {
-    switch (type) {
+    switch (cria_panel_layout(type)) {
     case CRIA_PANEL_F32:
         return 0;
     case CRIA_PANEL_BF16:
         return fabs(x) * 0x1p-8;
     case CRIA_PANEL_I8:
         return most / 127 * 0.5001 + most * 1e-6;
-    case CRIA_PANEL_Q8:
-    case CRIA_PANEL_Q8_FINE: /* d is rounded to f16, so that the last step may be cut */
+    case CRIA_PANEL_Q8: /* d is rounded to f16, so that the last step may be cut */
         return most / 127 * 0.5001 + most * 0x1p-11;
     default: /* Q4: m too */
         return range / 15 * 0.5001 + range * 0x1p-10 + most * 0x1p-10;
@@ -25,7 +24,7 @@ static void check_round_trip(cria_panel_type type, int64_t rows, int64_t cols, u
     assert_non_null(matrix);
     random_fill(&seed, 0.3f, rows * cols, matrix);
     cria_panels panels = pack_matrix(type, rows, cols, matrix);
-    int64_t run = type == CRIA_PANEL_I8 ? cols : CRIA_GROUP;
+    int64_t run = cria_panel_layout(type) == CRIA_PANEL_I8 ? cols : CRIA_GROUP;
     for (int64_t r = 0; r < rows; r++) {
         float got[MOST_COLS];
         cria_panels_row(&panels, r, got);

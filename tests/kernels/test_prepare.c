@@ -65,8 +65,9 @@ static void a_quantised_row_is_within_half_a_step_and_its_sums_are_exact(void **
     float in[COLS];
     random_fill(&seed, 5, COLS, in);
     cria_pool *pool = make_pool(1);
-    static const cria_panel_type types[] = {CRIA_PANEL_I8, CRIA_PANEL_Q8, CRIA_PANEL_Q4, CRIA_PANEL_Q8_FINE};
-    for (int i = 0; i < 4; i++) {
+    static const cria_panel_type types[] = {CRIA_PANEL_I8, CRIA_PANEL_Q8, CRIA_PANEL_Q4, CRIA_PANEL_Q8_FINE,
+                                            CRIA_PANEL_Q4_COARSE};
+    for (int i = 0; i < 5; i++) {
         bool fine = types[i] == CRIA_PANEL_Q4 || types[i] == CRIA_PANEL_Q8_FINE;
         int8_t *out = (int8_t *)prepare(CRIA_ISA_REF, pool, types[i], in, 1, COLS, COLS);
         int run = types[i] == CRIA_PANEL_I8 ? 128 : 32, runs = types[i] == CRIA_PANEL_I8 ? 1 : GROUPS;
@@ -85,8 +86,41 @@ static void a_quantised_row_is_within_half_a_step_and_its_sums_are_exact(void **
                 if (fine) assert_true(term[run] >= -8 && term[run] <= 7); /* or AVX2's 16 bits would overflow */
                 sum += value;
             }
-            if (types[i] == CRIA_PANEL_Q4) assert_true(scaled_sum == scale * (float)sum);
-            if (types[i] != CRIA_PANEL_Q4) assert_int_equal(offset, -128 * sum);
+            bool q4 = cria_panel_layout(types[i]) == CRIA_PANEL_Q4;
+            if (q4) assert_true(scaled_sum == scale * (float)sum);
+            if (!q4) assert_int_equal(offset, -128 * sum);
+        }
+        free(out);
+    }
+    cria_pool_destroy(pool);
+}
+
+static void a_row_of_16_bits_is_within_half_a_step_and_its_sums_are_exact(void **state) {
+    (void)state;
+    enum { COLS = 549, GROUPS = 18 };
+    uint64_t seed = 6;
+    float in[COLS];
+    random_fill(&seed, 5, COLS, in);
+    cria_pool *pool = make_pool(1);
+    for (cria_panel_type type = CRIA_PANEL_I8_WIDE; type <= CRIA_PANEL_Q4_WIDE; type++) {
+        uint8_t *out = prepare(CRIA_ISA_REF, pool, type, in, 1, COLS, COLS);
+        const int16_t *value = (const int16_t *)(const void *)out;
+        float scale;
+        memcpy(&scale, out + GROUPS * 68, 4);
+        int run = type == CRIA_PANEL_I8_WIDE ? 256 : 32;
+        for (int first = 0; first < GROUPS * 32; first += run) {
+            int32_t sum = 0, stored;
+            float stored_f32;
+            for (int k = first; k < first + run && k < GROUPS * 32; k++) {
+                static const int order[] = {0, 2, 1, 3};
+                int16_t own = value[k / 4 * 4 + order[k % 4]];
+                assert_true(fabs((double)scale * own - (k < COLS ? (double)in[k] : 0)) <= (double)scale * 0.50001);
+                sum += own;
+            }
+            memcpy(&stored, out + GROUPS * 64 + first / 32 * 4, 4);
+            memcpy(&stored_f32, &stored, 4);
+            if (type == CRIA_PANEL_Q4_WIDE) assert_true(stored_f32 == (float)sum);
+            if (type != CRIA_PANEL_Q4_WIDE) assert_int_equal((uint32_t)stored, (uint32_t)sum * (uint32_t)-128);
         }
         free(out);
     }
@@ -125,6 +159,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_overlay_gives_the_bytes_of_the_reference),
         cmocka_unit_test(a_quantised_row_is_within_half_a_step_and_its_sums_are_exact),
+        cmocka_unit_test(a_row_of_16_bits_is_within_half_a_step_and_its_sums_are_exact),
         cmocka_unit_test(a_row_with_nan_or_infinity_makes_nan_of_its_results_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

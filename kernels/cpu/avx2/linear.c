@@ -5,6 +5,7 @@
 #if defined(__AVX2__)
 #include "kernels/cpu/avx2/quantised.h"
 #include "kernels/cpu/finish.h"
+#include "kernels/ref/ref.h"
 
 #include <immintrin.h>
 
@@ -120,15 +121,19 @@ static void finish(const cria_linear_args *args, int64_t first_row, int64_t firs
 }
 
 void cria_linear_avx2(const cria_linear_args *args, cria_worker *worker) {
-    enum { ALL = 1 << 20 }; /* steps: the grouped types need no chunks */
+    enum { CHUNK = CRIA_CHUNK_GROUPS };
     static const cria_linear_kernel kernels[CRIA_PANEL_COUNT] = {
         [CRIA_PANEL_F32] = {dot_f32, NULL, finish, 1, 192, 1, 96, TILE_TOKENS},
         [CRIA_PANEL_BF16] = {dot_bf16, NULL, finish, 2, 192, WIDE / 2, 96, TILE_TOKENS},
-        [CRIA_PANEL_I8] = {cria_dot_i8_avx2, cria_close_i8_avx2, finish, 4, 192, 1, 96, 4},
-        [CRIA_PANEL_Q8] = {cria_dot_q8_avx2, NULL, finish, CRIA_GROUP, ALL, 1, 64, 4},
-        [CRIA_PANEL_Q8_FINE] = {cria_dot_q8_fine_avx2, NULL, finish, CRIA_GROUP, ALL, 1, 64, 4},
-        [CRIA_PANEL_Q4] = {cria_dot_q4_avx2, NULL, finish, CRIA_GROUP, ALL, 1, 64, 4},
+        [CRIA_PANEL_I8_WIDE] = {cria_dot_i8_avx2, cria_close_i8_avx2, finish, CRIA_GROUP, CHUNK, CHUNK, 96, 6},
+        [CRIA_PANEL_Q8_WIDE] = {cria_dot_q8_avx2, cria_close_grouped_avx2, finish, CRIA_GROUP, CHUNK, CHUNK, 96, 6},
+        [CRIA_PANEL_Q4_WIDE] = {cria_dot_q4_avx2, cria_close_grouped_avx2, finish, CRIA_GROUP, CHUNK, CHUNK, 96, 6},
+        [CRIA_PANEL_Q4_COARSE] = {cria_dot_q4_coarse_avx2, NULL, finish, CRIA_GROUP, CHUNK, CHUNK, 96, 6},
     };
+    if (!kernels[args->weight->type].dot) { /* cria_kernels.panel never asks for these */
+        cria_ref_linear(args, worker);
+        return;
+    }
     cria_linear_run(args, worker, &kernels[args->weight->type]);
 }
 

@@ -93,7 +93,7 @@ static void prepare_i8(const float *in, int64_t cols, uint8_t *out) {
 static void prepare_groups(cria_panel_type type, const float *in, int64_t cols, uint8_t *out) {
     _Alignas(32) float last[CRIA_GROUP];
     int64_t groups = (cols + CRIA_GROUP - 1) / CRIA_GROUP;
-    bool fine = type != CRIA_PANEL_Q8;
+    bool fine = type == CRIA_PANEL_Q4 || type == CRIA_PANEL_Q8_FINE, q4 = cria_panel_layout(type) == CRIA_PANEL_Q4;
     int64_t bytes = fine ? 2 * CRIA_GROUP : CRIA_GROUP;
     uint8_t *scales = out + groups * bytes, *offsets = scales + groups * 4;
     for (int64_t g = 0; g < groups; g++) {
@@ -112,7 +112,45 @@ static void prepare_groups(cria_panel_type type, const float *in, int64_t cols, 
         float scaled_sum = scale * (float)sum;
         int32_t offset = sum * -128;
         memcpy(scales + g * 4, &scale, sizeof scale);
-        memcpy(offsets + g * 4, type == CRIA_PANEL_Q4 ? (const void *)&scaled_sum : (const void *)&offset, 4);
+        memcpy(offsets + g * 4, q4 ? (const void *)&scaled_sum : (const void *)&offset, 4);
+    }
+}
+
+/* Thirty-two values to s16 in the order of cria_wide_place; returns their sum. */
+INLINE int32_t quantise_wide(const float *x, __m256 inverse, uint8_t *out) {
+    const __m256i order = _mm256_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15, 0, 1, 4, 5, 2, 3, 6, 7,
+                                           8, 9, 12, 13, 10, 11, 14, 15);
+    __m256i sums = _mm256_setzero_si256();
+    for (int i = 0; i < 2; i++) {
+        __m256i low = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 16 * i), inverse));
+        __m256i high = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 16 * i + 8), inverse));
+        sums = _mm256_add_epi32(sums, _mm256_add_epi32(low, high));
+        __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xd8);
+        _mm256_storeu_si256((__m256i *)(void *)(out + 32 * i), _mm256_shuffle_epi8(words, order));
+    }
+    return sum_of(sums);
+}
+
+static void prepare_wide(cria_panel_type type, const float *in, int64_t cols, uint8_t *out) {
+    _Alignas(32) float last[CRIA_GROUP];
+    int64_t groups = (cols + CRIA_GROUP - 1) / CRIA_GROUP;
+    int64_t run = type == CRIA_PANEL_I8_WIDE ? CRIA_WIDE_RUN / CRIA_GROUP : 1;
+    uint8_t *sums = out + groups * 2 * CRIA_GROUP;
+    __m256i most = _mm256_setzero_si256();
+    for (int64_t g = 0; g < groups; g++) most = join_largest(group_at(in, cols, g * CRIA_GROUP, last), most);
+    float inverse, scale = cria_quantise_steps(largest_of(most), CRIA_WIDE_STEPS, &inverse);
+    memset(out, 0, (size_t)groups * (2 * CRIA_GROUP + 4));
+    memcpy(sums + groups * 4, &scale, sizeof scale);
+    if (inverse == 0) return;
+    for (int64_t first = 0; first < groups; first += run) {
+        int32_t sum = 0;
+        for (int64_t g = first; g < groups && g < first + run; g++) {
+            const float *x = group_at(in, cols, g * CRIA_GROUP, last);
+            sum += quantise_wide(x, _mm256_set1_ps(inverse), out + g * 2 * CRIA_GROUP);
+        }
+        float plain = (float)sum;
+        uint32_t offset = (uint32_t)sum * (uint32_t)-128;
+        memcpy(sums + first * 4, type == CRIA_PANEL_Q4_WIDE ? (const void *)&plain : &offset, 4);
     }
 }
 
@@ -158,6 +196,7 @@ static void prepare_row(cria_panel_type type, const float *in, int64_t cols, uin
         pad(out, ((size_t)cols + 63) / 64 * 64 + 8, row_bytes);
         return;
     case CRIA_PANEL_Q8:
+    case CRIA_PANEL_Q4_COARSE:
         prepare_groups(type, in, cols, out);
         pad(out, groups * (CRIA_GROUP + 8), row_bytes);
         return;
@@ -165,6 +204,12 @@ static void prepare_row(cria_panel_type type, const float *in, int64_t cols, uin
     case CRIA_PANEL_Q8_FINE:
         prepare_groups(type, in, cols, out);
         pad(out, groups * (2 * CRIA_GROUP + 8), row_bytes);
+        return;
+    case CRIA_PANEL_I8_WIDE:
+    case CRIA_PANEL_Q8_WIDE:
+    case CRIA_PANEL_Q4_WIDE:
+        prepare_wide(type, in, cols, out);
+        pad(out, groups * (2 * CRIA_GROUP + 4) + 4, row_bytes);
         return;
     case CRIA_PANEL_COUNT:
         return;

@@ -1,15 +1,46 @@
-/* AVX2: dot products over the quantised panels. maddubs adds two products in 16 bits with saturation; what goes into it
- * is kept small enough that it never saturates. */
+/* AVX2: dot products over the quantised panels.
+ *
+ * There is no instruction that adds products of bytes in 32 bits. vpmaddwd adds pairs of products of 16 bits there, 16
+ * of them in one instruction, half of what vpmaddubsw does with bytes; but that saturates unless one side is small, and
+ * 8 bits by 8 need its sign trick and vpmaddwd besides: two more instructions. So activations have 16 bits (the wide
+ * types) at no cost, except that weights of 4 bits gain from bytes: Q4_COARSE. Both are one code here: a step
+ * multiplies 32 bits of every row, two columns or four. */
 #include "kernels/cpu/avx2/quantised.h"
 
 #if defined(__AVX2__)
 #include <immintrin.h>
 
+enum {
+    HEAD_I8 = 64,
+    HEAD_Q8 = 32,
+    HEAD_Q4 = 64,
+    GROUP_Q8 = 544,
+    GROUP_Q4 = 320,
+    FEW_TOKENS = 4,  /* up to here weights go from the panel through registers, else through a buffer */
+    TILE_TOKENS = 6, /* times two halves of a panel: twelve sums in registers */
+    MOST_STEPS = CRIA_WIDE_RUN / 2
+};
+
+/* A type's numbers; `type` is a constant wherever these are used. */
+CRIA_INLINE bool is_wide(const cria_panel_type type) {
+    return type != CRIA_PANEL_Q4_COARSE;
+}
+CRIA_INLINE bool is_q4(const cria_panel_type type) {
+    return type == CRIA_PANEL_Q4_WIDE || type == CRIA_PANEL_Q4_COARSE;
+}
+CRIA_INLINE int64_t group_steps(const cria_panel_type type) {
+    return is_wide(type) ? CRIA_GROUP / 2 : CRIA_GROUP / 4;
+}
+/* Groups whose integers are added before they become f32. */
+CRIA_INLINE int64_t run_groups(const cria_panel_type type) {
+    return type == CRIA_PANEL_I8_WIDE ? CRIA_CHUNK_GROUPS : 1;
+}
+
 CRIA_INLINE __m256i load(const uint8_t *at) {
     return _mm256_loadu_si256((const __m256i *)(const void *)at);
 }
 
-CRIA_INLINE __m256i broadcast_quad(const uint8_t *at) {
+CRIA_INLINE __m256i broadcast_step(const uint8_t *at) {
     return _mm256_set1_epi32(*(const int *)(const void *)at);
 }
 
@@ -21,157 +52,231 @@ CRIA_INLINE __m256 load_halves(const uint8_t *at) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)at));
 }
 
-/* acc[t][half] += four columns of signed weights (stored + 128) times signed activations. |weight| <= 128 and
- * |activation| <= 127, so that a pair of products is at most 32512. */
-CRIA_INLINE void add_signed_quad(const uint8_t *w, const uint8_t *x, size_t row_bytes, const int tokens,
-                                 __m256i acc[4][2]) {
-    const __m256i top_bit = _mm256_set1_epi8((char)0x80), ones = _mm256_set1_epi16(1);
-    CRIA_UNROLL for (int half = 0; half < 2; half++) {
-        __m256i weights = _mm256_xor_si256(load(w + 32 * half), top_bit), size = _mm256_abs_epi8(weights);
-        CRIA_UNROLL for (int t = 0; t < tokens; t++) {
-            __m256i value = _mm256_sign_epi8(broadcast_quad(x + (size_t)t * row_bytes), weights);
-            __m256i pairs = _mm256_maddubs_epi16(size, value);
-            acc[t][half] = _mm256_add_epi32(acc[t][half], _mm256_madd_epi16(pairs, ones));
+/* Step `step` of one half of a panel's rows, from the weights of a run: two columns as 16 bits, or four as bytes. */
+CRIA_INLINE __m256i step_weights(const cria_panel_type type, const uint8_t *weights, int64_t step, int half) {
+    if (!is_q4(type)) {
+        __m256i quad = load(weights + step / 2 * 64 + 32 * half);
+        return step % 2 ? _mm256_srli_epi16(quad, 8) : _mm256_and_si256(quad, _mm256_set1_epi16(255));
+    }
+    int64_t quad_steps = is_wide(type) ? 2 : 1, high = step / (4 * quad_steps), quad = step / quad_steps % 4;
+    __m256i both = load(weights + quad * 64 + 32 * half);
+    if (high) both = _mm256_srli_epi16(both, 4);
+    if (!is_wide(type)) return _mm256_and_si256(both, _mm256_set1_epi8(15));
+    if (step % 2) both = _mm256_srli_epi16(both, 8);
+    return high && step % 2 ? both : _mm256_and_si256(both, _mm256_set1_epi16(15));
+}
+
+/* sum += the products of one step. Sixteen products of 4 bits by 8 fit 16 bits: 16 * 15 * 127. */
+CRIA_INLINE __m256i add_step(const cria_panel_type type, __m256i sum, __m256i weights, __m256i values) {
+    return is_wide(type) ? _mm256_add_epi32(sum, _mm256_madd_epi16(weights, values))
+                         : _mm256_add_epi16(sum, _mm256_maddubs_epi16(weights, values));
+}
+
+/* What follows the columns of a prepared row. */
+typedef struct {
+    const uint8_t *sums, *scales; /* of the first group; scales of the coarse type only */
+} row_tail;
+
+CRIA_INLINE row_tail tail_of(const cria_panel_type type, const cria_dot *dot, const uint8_t *row) {
+    int64_t groups = (dot->cols + CRIA_GROUP - 1) / CRIA_GROUP;
+    const uint8_t *scales = row + groups * group_steps(type) * 4;
+    return (row_tail){is_wide(type) ? scales : scales + groups * 4, scales};
+}
+
+/* What the products of a run begin with: what takes the 128 off 8 bits. */
+CRIA_INLINE __m256i first_products(const cria_panel_type type, const uint8_t *sum) {
+    return is_q4(type) ? _mm256_setzero_si256() : broadcast_step(sum);
+}
+
+/* The products of a run join the sum of one half; `at` is where the group stands in the tail's arrays. */
+CRIA_INLINE __m256 add_run(const cria_panel_type type, __m256i products, __m256 d, __m256 m, row_tail tail, size_t at,
+                           __m256 sum) {
+    if (!is_wide(type)) products = _mm256_madd_epi16(products, _mm256_set1_epi16(1));
+    __m256 value = _mm256_cvtepi32_ps(products);
+    if (type == CRIA_PANEL_I8_WIDE) return _mm256_add_ps(sum, value);
+    if (is_q4(type)) sum = _mm256_fmadd_ps(m, broadcast_f32(tail.sums + at), sum);
+    if (!is_wide(type)) d = _mm256_mul_ps(d, broadcast_f32(tail.scales + at));
+    return _mm256_fmadd_ps(d, value, sum);
+}
+
+CRIA_INLINE const uint8_t *group_at(const cria_panel_type type, const uint8_t *panel, int64_t group) {
+    if (type == CRIA_PANEL_I8_WIDE) return panel + HEAD_I8 + group * CRIA_GROUP * CRIA_PANEL_ROWS;
+    return panel + group * (is_q4(type) ? GROUP_Q4 : GROUP_Q8);
+}
+
+/* Steps of the run that starts at a group: those that the panel has. */
+CRIA_INLINE int64_t run_steps(const cria_panel_type type, const cria_dot *dot, int64_t group) {
+    if (type != CRIA_PANEL_I8_WIDE) return group_steps(type);
+    int64_t left = (dot->cols + 3) / 4 * 2 - group * group_steps(type);
+    return left < MOST_STEPS ? left : MOST_STEPS;
+}
+
+/* Few tokens: every weight goes from the panel through a register to all of them, and the sums stay in registers. */
+CRIA_INLINE void few_tokens(const cria_panel_type type, const cria_dot *dot, const uint8_t *panel, float *sums,
+                            const int tokens) {
+    const int64_t run = run_groups(type), head = type == CRIA_PANEL_I8_WIDE ? 0 : is_q4(type) ? HEAD_Q4 : HEAD_Q8;
+    const int64_t together = type == CRIA_PANEL_I8_WIDE ? 2 : group_steps(type);
+    const row_tail tail = tail_of(type, dot, dot->rows);
+    const size_t row_bytes = dot->row_bytes;
+    __m256 sum[FEW_TOKENS][2];
+    CRIA_UNROLL for (int i = 0; i < 2 * tokens; i++) sum[i / 2][i % 2] =
+        dot->fresh ? _mm256_setzero_ps() : _mm256_load_ps(sums + 8 * i);
+    for (int64_t g = dot->first; g < dot->first + dot->steps; g += run) {
+        const uint8_t *weights = group_at(type, panel, g), *x = dot->rows + g * group_steps(type) * 4;
+        const int64_t steps = run_steps(type, dot, g);
+        CRIA_UNROLL for (int half = 0; half < 2; half++) {
+            __m256i products[FEW_TOKENS];
+            CRIA_UNROLL for (int t = 0; t < tokens; t++) products[t] =
+                first_products(type, tail.sums + g * 4 + (size_t)t * row_bytes);
+            const uint8_t *w = weights + head, *values = x;
+            for (int64_t step = 0; step < steps; step += together) {
+                CRIA_UNROLL for (int s = 0; s < together; s++) {
+                    if (half == 0 && s % 4 == 0) CRIA_PREFETCH(w + s * 32);
+                    __m256i own = step_weights(type, w, s, half);
+                    CRIA_UNROLL for (int t = 0; t < tokens; t++) products[t] =
+                        add_step(type, products[t], own, broadcast_step(values + 4 * s + (size_t)t * row_bytes));
+                }
+                w += 64 * together / 2;
+                values += 4 * together;
+            }
+            __m256 d = load_halves(weights + 16 * half), m = load_halves(weights + HEAD_Q8 + 16 * half);
+            CRIA_UNROLL for (int t = 0; t < tokens; t++) sum[t][half] =
+                add_run(type, products[t], d, m, tail, (size_t)g * 4 + (size_t)t * row_bytes, sum[t][half]);
+        }
+    }
+    CRIA_UNROLL for (int i = 0; i < 2 * tokens; i++) _mm256_store_ps(sums + 8 * i, sum[i / 2][i % 2]);
+}
+
+/* A chunk of a panel as add_step wants it. */
+typedef struct {
+    _Alignas(64) uint8_t weights[MOST_STEPS][64];
+    _Alignas(64) float d[CRIA_CHUNK_GROUPS][CRIA_PANEL_ROWS], m[CRIA_CHUNK_GROUPS][CRIA_PANEL_ROWS];
+} unpacked;
+
+CRIA_INLINE void unpack(const cria_panel_type type, const cria_dot *dot, const uint8_t *panel, unpacked *out) {
+    uint8_t *to = out->weights[0];
+    for (int64_t g = 0; g < dot->steps; g += run_groups(type)) {
+        const uint8_t *group = group_at(type, panel, dot->first + g), *weights = group;
+        const int64_t steps = run_steps(type, dot, dot->first + g);
+        const int64_t together = type == CRIA_PANEL_I8_WIDE ? 2 : group_steps(type);
+        if (type != CRIA_PANEL_I8_WIDE) {
+            CRIA_UNROLL for (int half = 0; half < 2; half++) {
+                _mm256_store_ps(out->d[g] + 8 * half, load_halves(group + 16 * half));
+                if (is_q4(type)) _mm256_store_ps(out->m[g] + 8 * half, load_halves(group + HEAD_Q8 + 16 * half));
+            }
+            weights += is_q4(type) ? HEAD_Q4 : HEAD_Q8;
+        }
+        for (int64_t step = 0; step < steps; step += together, weights += 32 * together) {
+            CRIA_UNROLL for (int s = 0; s < together; s++, to += 64) {
+                if (dot->prefetch && s % 4 == 0) CRIA_PREFETCH(weights + s * 32);
+                CRIA_UNROLL for (int half = 0; half < 2; half++)
+                    _mm256_store_si256((__m256i *)(void *)(to + 32 * half), step_weights(type, weights, s, half));
+            }
         }
     }
 }
 
-CRIA_INLINE void i8_tile(const cria_dot *dot, const uint8_t *panel, const uint8_t *rows, float *sums,
-                         const int tokens) {
-    __m256i acc[4][2];
-    const uint8_t *w = panel + 64 + dot->first * 64, *x = rows + dot->first * 4;
-    __m256i *memory = (__m256i *)(void *)sums;
-    CRIA_UNROLL for (int i = 0; i < 2 * tokens; i++) acc[i / 2][i % 2] =
-        dot->fresh ? _mm256_setzero_si256() : _mm256_load_si256(memory + i);
-    for (int64_t quads = dot->steps; quads > 0; quads--, w += 64, x += 4)
-        add_signed_quad(w, x, dot->row_bytes, tokens, acc);
-    CRIA_UNROLL for (int i = 0; i < 2 * tokens; i++) _mm256_store_si256(memory + i, acc[i / 2][i % 2]);
+/* A chunk against one tile of tokens. */
+CRIA_INLINE void chunk_tile(const cria_panel_type type, const cria_dot *dot, const unpacked *chunk, const uint8_t *rows,
+                            float *sums, const int tokens) {
+    const size_t row_bytes = dot->row_bytes;
+    const row_tail tail = tail_of(type, dot, rows);
+    const uint8_t *w = chunk->weights[0], *x = rows + dot->first * group_steps(type) * 4;
+    for (int64_t g = 0; g < dot->steps; g += run_groups(type)) {
+        const size_t at = (size_t)(dot->first + g) * 4;
+        const int64_t steps = run_steps(type, dot, dot->first + g);
+        __m256i products[TILE_TOKENS][2];
+        CRIA_UNROLL for (int t = 0; t < tokens; t++) products[t][0] = products[t][1] =
+            first_products(type, tail.sums + at + (size_t)t * row_bytes);
+        for (int64_t step = 0; step < steps; step += 2, w += 128, x += 8) {
+            CRIA_UNROLL for (int s = 0; s < 2; s++) {
+                __m256i low = load(w + 64 * s), high = load(w + 64 * s + 32);
+                CRIA_UNROLL for (int t = 0; t < tokens; t++) {
+                    __m256i values = broadcast_step(x + 4 * s + (size_t)t * row_bytes);
+                    products[t][0] = add_step(type, products[t][0], low, values);
+                    products[t][1] = add_step(type, products[t][1], high, values);
+                }
+            }
+        }
+        CRIA_UNROLL for (int i = 0; i < 2 * tokens; i++) {
+            __m256 d = _mm256_load_ps(chunk->d[g] + i % 2 * 8), m = _mm256_load_ps(chunk->m[g] + i % 2 * 8);
+            __m256 sum = add_run(type, products[i / 2][i % 2], d, m, tail, at + (size_t)(i / 2) * row_bytes,
+                                 _mm256_load_ps(sums + 8 * i));
+            _mm256_store_ps(sums + 8 * i, sum);
+        }
+    }
+}
+
+CRIA_INLINE void many_tokens(const cria_panel_type type, const cria_dot *dot, const uint8_t *panel, float *sums) {
+    unpacked chunk;
+    const int64_t tiles = (dot->tokens + TILE_TOKENS - 1) / TILE_TOKENS;
+    if (dot->fresh) memset(sums, 0, sizeof *sums * CRIA_PANEL_ROWS * (size_t)dot->tokens);
+    unpack(type, dot, panel, &chunk);
+    for (int64_t i = 0; i < tiles; i++) {
+        int64_t first = dot->tokens * i / tiles, tokens = dot->tokens * (i + 1) / tiles - first;
+        const uint8_t *rows = dot->rows + (size_t)first * dot->row_bytes;
+        switch (tokens) {
+#define CASE(n)                                                                                                        \
+    case n:                                                                                                            \
+        chunk_tile(type, dot, &chunk, rows, sums + first * CRIA_PANEL_ROWS, n);                                        \
+        break;
+            CRIA_TILES_6(CASE)
+#undef CASE
+        }
+    }
+}
+
+CRIA_INLINE void dot_type(const cria_panel_type type, const cria_dot *dot) {
+    for (int p = 0; p < dot->panels; p++) {
+        switch (dot->tokens) {
+#define CASE(n)                                                                                                        \
+    case n:                                                                                                            \
+        few_tokens(type, dot, dot->panel[p], dot->sums[p], n);                                                         \
+        break;
+            CRIA_TILES_4(CASE)
+#undef CASE
+        default:
+            many_tokens(type, dot, dot->panel[p], dot->sums[p]);
+        }
+    }
+}
+
+void cria_dot_i8_avx2(const cria_dot *dot) {
+    dot_type(CRIA_PANEL_I8_WIDE, dot);
+}
+
+void cria_dot_q8_avx2(const cria_dot *dot) {
+    dot_type(CRIA_PANEL_Q8_WIDE, dot);
+}
+
+void cria_dot_q4_avx2(const cria_dot *dot) {
+    dot_type(CRIA_PANEL_Q4_WIDE, dot);
+}
+
+void cria_dot_q4_coarse_avx2(const cria_dot *dot) {
+    dot_type(CRIA_PANEL_Q4_COARSE, dot);
+}
+
+/* The scale of each token, and of each row where it has one. */
+CRIA_INLINE void close_wide(const cria_dot *dot, bool scaled_rows) {
+    const uint8_t *scale = dot->rows + (dot->cols + CRIA_GROUP - 1) / CRIA_GROUP * (2 * CRIA_GROUP + 4);
+    for (int p = 0; p < dot->panels; p++) {
+        const float *rows = (const float *)(const void *)dot->panel[p];
+        for (int64_t i = 0; i < 2 * dot->tokens; i++) {
+            float *sum = dot->sums[p] + 8 * i;
+            __m256 all = broadcast_f32(scale + (size_t)(i / 2) * dot->row_bytes);
+            if (scaled_rows) all = _mm256_mul_ps(all, _mm256_load_ps(rows + i % 2 * 8));
+            _mm256_store_ps(sum, _mm256_mul_ps(all, _mm256_load_ps(sum)));
+        }
+    }
 }
 
 void cria_close_i8_avx2(const cria_dot *dot) {
-    const uint8_t *tail = dot->rows + (dot->cols + 63) / 64 * 64;
-    for (int p = 0; p < dot->panels; p++) {
-        const float *scales = (const float *)(const void *)dot->panel[p];
-        for (int64_t i = 0; i < 2 * dot->tokens; i++) {
-            float *sum = dot->sums[p] + 8 * i;
-            __m256 both = _mm256_mul_ps(_mm256_load_ps(scales + i % 2 * 8),
-                                        broadcast_f32(tail + (size_t)(i / 2) * dot->row_bytes));
-            __m256i exact = _mm256_load_si256((const __m256i *)(const void *)sum);
-            _mm256_store_ps(sum, _mm256_mul_ps(both, _mm256_cvtepi32_ps(exact)));
-        }
-    }
+    close_wide(dot, true);
 }
 
-/* The float sums stay in memory: once per group of 32 columns that costs little, and the registers hold integers. */
-CRIA_INLINE void q8_groups(const cria_dot *dot, const uint8_t *panel, const uint8_t *rows, float *sums, bool fine,
-                           const int tokens) {
-    size_t row_bytes = dot->row_bytes;
-    int64_t groups = (dot->cols + CRIA_GROUP - 1) / CRIA_GROUP, bytes = fine ? 2 * CRIA_GROUP : CRIA_GROUP;
-    const uint8_t *scales = rows + groups * bytes + dot->first * 4;
-    if (dot->fresh) memset(sums, 0, sizeof *sums * 16 * (size_t)tokens);
-    panel += dot->first * 544;
-    rows += dot->first * bytes;
-    for (int64_t g = 0; g < dot->steps; g++, panel += 544, rows += bytes, scales += 4) {
-        __m256i acc[4][2];
-        CRIA_UNROLL for (int t = 0; t < tokens; t++) acc[t][0] = acc[t][1] = _mm256_setzero_si256();
-        CRIA_UNROLL for (int j = 0; j < 8; j++)
-            add_signed_quad(panel + 32 + 64 * j, rows + 4 * j, row_bytes, tokens, acc);
-        if (fine) {
-            CRIA_UNROLL for (int t = 0; t < tokens; t++) {
-                acc[t][0] = _mm256_slli_epi32(acc[t][0], 4);
-                acc[t][1] = _mm256_slli_epi32(acc[t][1], 4);
-            }
-            CRIA_UNROLL for (int j = 0; j < 8; j++)
-                add_signed_quad(panel + 32 + 64 * j, rows + CRIA_GROUP + 4 * j, row_bytes, tokens, acc);
-        }
-        CRIA_UNROLL for (int t = 0; t < tokens; t++) {
-            __m256 scale = broadcast_f32(scales + (size_t)t * row_bytes);
-            CRIA_UNROLL for (int half = 0; half < 2; half++) {
-                float *sum = sums + 16 * t + 8 * half;
-                __m256 both = _mm256_mul_ps(load_halves(panel + 16 * half), scale);
-                _mm256_store_ps(sum, _mm256_fmadd_ps(both, _mm256_cvtepi32_ps(acc[t][half]), _mm256_load_ps(sum)));
-            }
-        }
-    }
+void cria_close_grouped_avx2(const cria_dot *dot) {
+    close_wide(dot, false);
 }
-
-CRIA_INLINE void q8_tile(const cria_dot *dot, const uint8_t *panel, const uint8_t *rows, float *sums,
-                         const int tokens) {
-    q8_groups(dot, panel, rows, sums, false, tokens);
-}
-
-CRIA_INLINE void q8_fine_tile(const cria_dot *dot, const uint8_t *panel, const uint8_t *rows, float *sums,
-                              const int tokens) {
-    q8_groups(dot, panel, rows, sums, true, tokens);
-}
-
-/* Weights of 0..15: the sixteen pair products that one 16-bit lane collects in a group are at most 16 * 15 * 127. */
-CRIA_INLINE void q4_tile(const cria_dot *dot, const uint8_t *panel, const uint8_t *rows, float *sums,
-                         const int tokens) {
-    const __m256i nibble = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
-    size_t row_bytes = dot->row_bytes;
-    int64_t groups = (dot->cols + CRIA_GROUP - 1) / CRIA_GROUP;
-    const uint8_t *scales = rows + groups * 2 * CRIA_GROUP + dot->first * 4;
-    if (dot->fresh) memset(sums, 0, sizeof *sums * 16 * (size_t)tokens);
-    panel += dot->first * 320;
-    rows += dot->first * 2 * CRIA_GROUP;
-    for (int64_t g = 0; g < dot->steps; g++, panel += 320, rows += 2 * CRIA_GROUP, scales += 4) {
-        CRIA_UNROLL for (int half = 0; half < 2; half++) {
-            __m256 d = load_halves(panel + 16 * half), m = load_halves(panel + 32 + 16 * half);
-            __m256i acc[4], low_term[4];
-            CRIA_UNROLL for (int t = 0; t < tokens; t++) acc[t] = low_term[t] = _mm256_setzero_si256();
-            CRIA_UNROLL for (int j = 0; j < 4; j++) {
-                __m256i both = load(panel + 64 + 64 * j + 32 * half);
-                __m256i low = _mm256_and_si256(both, nibble);
-                __m256i high = _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble);
-                CRIA_UNROLL for (int t = 0; t < tokens; t++) {
-                    const uint8_t *x = rows + (size_t)t * row_bytes + 4 * j;
-                    acc[t] = _mm256_add_epi16(acc[t], _mm256_maddubs_epi16(low, broadcast_quad(x)));
-                    acc[t] = _mm256_add_epi16(acc[t], _mm256_maddubs_epi16(high, broadcast_quad(x + 16)));
-                    x += CRIA_GROUP;
-                    low_term[t] = _mm256_add_epi16(low_term[t], _mm256_maddubs_epi16(low, broadcast_quad(x)));
-                    low_term[t] = _mm256_add_epi16(low_term[t], _mm256_maddubs_epi16(high, broadcast_quad(x + 16)));
-                }
-            }
-            CRIA_UNROLL for (int t = 0; t < tokens; t++) {
-                const uint8_t *scale = scales + (size_t)t * row_bytes;
-                float *sum = sums + 16 * t + 8 * half;
-                __m256i both_terms = _mm256_slli_epi32(_mm256_madd_epi16(acc[t], ones), 4);
-                both_terms = _mm256_add_epi32(both_terms, _mm256_madd_epi16(low_term[t], ones));
-                __m256 products = _mm256_cvtepi32_ps(both_terms);
-                __m256 value = _mm256_fmadd_ps(m, broadcast_f32(scale + groups * 4), _mm256_load_ps(sum));
-                value = _mm256_fmadd_ps(_mm256_mul_ps(d, broadcast_f32(scale)), products, value);
-                _mm256_store_ps(sum, value);
-            }
-        }
-    }
-}
-
-/* The switch over the tokens of a tile. */
-#define TILES(type)                                                                                                    \
-    static void type##_tile_of(const cria_dot *dot, const uint8_t *panel, const uint8_t *rows, int64_t tokens,         \
-                               float *sums) {                                                                          \
-        switch (tokens) {                                                                                              \
-        case 1:                                                                                                        \
-            type##_tile(dot, panel, rows, sums, 1);                                                                    \
-            return;                                                                                                    \
-        case 2:                                                                                                        \
-            type##_tile(dot, panel, rows, sums, 2);                                                                    \
-            return;                                                                                                    \
-        case 3:                                                                                                        \
-            type##_tile(dot, panel, rows, sums, 3);                                                                    \
-            return;                                                                                                    \
-        case 4:                                                                                                        \
-            type##_tile(dot, panel, rows, sums, 4);                                                                    \
-            return;                                                                                                    \
-        }                                                                                                              \
-    }                                                                                                                  \
-    void cria_dot_##type##_avx2(const cria_dot *dot) {                                                                 \
-        cria_each_tile(dot, 4, type##_tile_of);                                                                        \
-    }
-TILES(i8)
-TILES(q8)
-TILES(q8_fine)
-TILES(q4)
 
 #endif
