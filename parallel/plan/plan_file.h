@@ -46,7 +46,8 @@ typedef struct {
     double first_token, latency;  /* serving: seconds until the first and the last token of a request */
     int ranks;                    /* 0: device and bytes are NULL */
     int *device;                  /* [ranks]: which device of the cluster, in the order of its file */
-    int64_t *bytes;               /* [ranks]: of array data that the rank sends in one micro-batch of `tokens` */
+    int64_t *bytes;               /* [ranks]: of array data that the rank sends in one micro-batch of `tokens`, or
+                                   * training in one update */
     int stages;                   /* 0: stage is NULL */
     cria_plan_stage_notes *stage; /* [stages] */
 } cria_plan_notes;

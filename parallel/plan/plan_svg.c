@@ -21,6 +21,8 @@ static void put_text(cria_text *out, double x, double y, const char *style, cons
     for (const char *p = text; *p; p++) {
         if (*p == '<')
             cria_text_puts(out, "&lt;");
+        else if (*p == '>')
+            cria_text_puts(out, "&gt;");
         else if (*p == '&')
             cria_text_puts(out, "&amp;");
         else

@@ -149,8 +149,13 @@ static void print_summary(const cria_stages_result *r, cria_text *out) {
     cria_text_printf(out, "latency     first token %s, whole answer %s\nthroughput  %.1f tokens/s\n",
                      seconds(n->first_token, time[0]), seconds(n->latency, time[1]), n->tokens_per_second);
     if (r->request_rate > 0)
-        cria_text_printf(out, "load        %g requests/s, %.0f%% of the %.4g/s that it could serve\n", r->request_rate,
-                         100 * r->request_rate / r->capacity, r->capacity);
+        cria_text_printf(out,
+                         "load        %g requests/s, %.0f%% of the %.4g/s that it could serve\n"
+                         "queue       %.3g of %lld at once run, %.2g%% wait; a request waits %s on average\n",
+                         r->request_rate, 100 * r->request_rate / r->capacity, r->capacity, r->queue.running,
+                         (long long)r->queue.slots, 100 * r->queue.delayed, seconds(r->queue.wait, time[2]));
+    if (r->request_rate > 0.9 * r->capacity)
+        cria_text_puts(out, "            warning: near its capacity, waits grow fast with the rate\n");
     int64_t blocks = INT64_MAX;
     for (int s = 0; s < n->stages; s++)
         if (n->stage[s].kv_blocks > 0 && n->stage[s].kv_blocks < blocks) blocks = n->stage[s].kv_blocks;
@@ -172,6 +177,9 @@ static void print_other(const cria_plan_summary *s, const cria_plan_summary *cho
                      s->stages, s->devices, batches, s->tokens_per_second);
     if (s->replicas > 1) cria_text_printf(out, " %d copies", s->replicas);
     cria_text_puts(out, "\n");
+    if (!s->why[0]) return;
+    cria_text_printf(out, "%*s", 18, "");
+    print_wrapped(s->why, 18, 18, out);
 }
 
 void cria_plan_table(const cria_stages_result *r, const cria_cluster *cluster, cria_text *out) {
@@ -248,6 +256,9 @@ void cria_plan_table_json(const cria_stages_result *r, cria_text *out) {
     if (r->request_rate > 0) {
         json_number(out, "request_rate", r->request_rate);
         json_number(out, "capacity", r->capacity);
+        json_number(out, "running", r->queue.running);
+        json_number(out, "delayed", r->queue.delayed);
+        json_number(out, "wait", r->queue.wait);
     }
     cria_text_puts(out, ", \"why\": ");
     cria_text_json_string(out, r->why, strlen(r->why));

@@ -44,32 +44,78 @@ cria_status cria_serving_lengths(const char *text, cria_stages_options *options,
     return CRIA_OK;
 }
 
+cria_queue cria_serving_queue(double rate, int64_t slots, double capacity) {
+    double seconds = (double)slots / capacity, load = rate * seconds;
+    /* Erlang's B by its recursion, as the inverse, which grows without bound where nobody is turned away. */
+    double inverse = 1;
+    for (int64_t k = 1; k <= slots && inverse < HUGE_VAL; k++) inverse = 1 + inverse * (double)k / load;
+    double turned_away = 1 / inverse, busy = load / (double)slots;
+    cria_queue q = {.slots = slots, .running = load, .delayed = turned_away / (1 - busy * (1 - turned_away))};
+    q.wait = q.delayed * seconds / ((double)slots - load) / 2;
+    return q;
+}
+
+/* What stands in the way of more. */
+typedef struct {
+    double capacity;
+    int64_t batch;
+    char limit[160];
+} furthest;
+
+/* Tries one number of requests at once; false: it does not fit, or the status says why. */
+static bool try_batch(const cria_graph *graph, const cria_cluster *cluster, const cria_stages_options *options,
+                      int64_t batch, double rate, cria_stages_result *out, furthest *most, cria_status *status,
+                      cria_error *err) {
+    cria_stages_options one = *options;
+    one.batch = batch;
+    *status = cria_stages_plan(graph, cluster, &one, out, err);
+    if (*status == CRIA_ERR_INFEASIBLE && batch > 1) {
+        snprintf(most->limit, sizeof most->limit, "; %lld at once: %.120s", (long long)batch, err->message);
+        *status = CRIA_OK;
+        return false;
+    }
+    if (*status != CRIA_OK) return false;
+    out->capacity = out->chosen.tokens_per_second / (double)options->new_tokens;
+    out->request_rate = rate;
+    if (out->capacity > most->capacity) {
+        most->capacity = out->capacity;
+        most->batch = batch;
+    }
+    return true;
+}
+
 cria_status cria_serving_plan(const cria_graph *graph, const cria_cluster *cluster, const cria_stages_options *options,
                               double request_rate, cria_stages_result *out, cria_error *err) {
     enum { MOST_AT_ONCE = 8192 };
     cria_error local = {0};
-    double most = 0;
-    int64_t most_batch = 0;
-    char limit[160] = "";
+    furthest most = {0};
+    cria_status status = CRIA_OK;
+    double best = HUGE_VAL; /* seconds of a request, waiting included */
+    *out = (cria_stages_result){0};
     for (int64_t batch = 1; batch <= MOST_AT_ONCE; batch *= 2) {
-        cria_stages_options one = *options;
-        one.batch = batch;
-        cria_status status = cria_stages_plan(graph, cluster, &one, out, &local);
-        if (status == CRIA_ERR_INFEASIBLE && batch > 1) {
-            snprintf(limit, sizeof limit, "; %lld at once: %.120s", (long long)batch, local.message);
-            break;
+        cria_stages_result next;
+        if (!try_batch(graph, cluster, options, batch, request_rate, &next, &most, &status, &local)) break;
+        double seconds = HUGE_VAL;
+        if (next.capacity > request_rate) {
+            next.queue = cria_serving_queue(request_rate, batch, next.capacity);
+            seconds = next.queue.wait + (double)batch / next.capacity;
         }
-        if (status != CRIA_OK) return cria_fail(err, status, "%s", local.message);
-        out->capacity = out->chosen.tokens_per_second / (double)options->new_tokens;
-        out->request_rate = request_rate;
-        if (out->capacity >= request_rate) return CRIA_OK;
-        if (out->capacity > most) {
-            most = out->capacity;
-            most_batch = batch;
+        bool better = seconds < best, known = best < HUGE_VAL;
+        if (better) {
+            cria_stages_result_deinit(out);
+            *out = next;
+            best = seconds;
+            continue;
         }
-        cria_stages_result_deinit(out);
+        cria_stages_result_deinit(&next);
+        if (known) break; /* nobody waits any more, and steps only get longer */
     }
+    if (status != CRIA_OK) {
+        cria_stages_result_deinit(out);
+        return cria_fail(err, status, "%s", local.message);
+    }
+    if (best < HUGE_VAL) return CRIA_OK;
     return cria_fail(err, CRIA_ERR_INFEASIBLE,
-                     "no plan keeps up with %g requests a second: %.4g at most, %lld at once%s", request_rate, most,
-                     (long long)most_batch, limit);
+                     "no plan keeps up with %g requests a second: %.4g at most, %lld at once%s", request_rate,
+                     most.capacity, (long long)most.batch, most.limit);
 }

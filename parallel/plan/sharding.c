@@ -119,7 +119,20 @@ typedef struct {
     const cria_mesh *mesh;
     int dims;
     const double *bytes; /* of the largest shard, by code */
+    /* The most of a dim that a device along the axis lacks when the axis cuts it: (n - 1) / n of it where parts are
+     * equal. [1]: of what is left to it where the other axis cuts the dim too. */
+    double lacking[CRIA_MAX_DIMS][CRIA_MESH_AXES][2];
 } space;
+
+/* Bytes of the whole array for an all-to-all: what the device that receives or sends most exchanges with the others
+ * is (n - 1) / n^2 of it, as where parts are equal. */
+static double exchanged(const space *s, cria_sharding before, cria_sharding after, int axis) {
+    double n = s->mesh->size[axis];
+    int from = before.dim[axis], to = after.dim[axis];
+    double received = s->bytes[cria_sharding_code(after)] * s->lacking[from][axis][before.dim[1 - axis] == from],
+           sent = s->bytes[cria_sharding_code(before)] * s->lacking[to][axis][after.dim[1 - axis] == to];
+    return fmax(received, sent) * n / (n - 1) * n;
+}
 
 /* The step by which `axis` of sharding `from` comes to do `target` (a dim or CRIA_REPLICATED); false if none may. */
 static bool make_step(const space *s, cria_sharding from, int axis, int target, cria_reshard_step *step) {
@@ -145,7 +158,7 @@ static bool make_step(const space *s, cria_sharding from, int axis, int target, 
         step->kind = CRIA_RESHARD_ALL_TO_ALL;
         step->dim = now;
         step->other_dim = target;
-        step->bytes = n * (before_bytes > after_bytes ? before_bytes : after_bytes);
+        step->bytes = exchanged(s, from, after, axis);
     }
     return !(s->mesh->forbidden >> step->kind & 1);
 }
@@ -189,8 +202,22 @@ static int fewest_steps(const search *found, int to) {
     return best;
 }
 
-static void fill_bytes(const cria_graph *graph, const cria_tensor *tensor, const cria_mesh *mesh, int64_t symbolic,
-                       double element, double bytes[CRIA_SHARDINGS]) {
+/* The part of an extent that the device with least of it lacks when the axis cuts it. */
+static double most_lacking(const cria_mesh *mesh, int axis, int64_t extent, int64_t unit) {
+    int n = mesh->size[axis];
+    if (mesh->fractional || extent < 1 || (!mesh->share[axis] && extent % (unit * n) == 0)) return (n - 1) / (double)n;
+    int64_t least = extent;
+    for (int i = 0; i < n; i++) {
+        int64_t part =
+            cria_cut(extent, unit, n, mesh->share[axis], i + 1) - cria_cut(extent, unit, n, mesh->share[axis], i);
+        if (part < least) least = part;
+    }
+    return 1 - (double)least / (double)extent;
+}
+
+static space make_space(const cria_graph *graph, const cria_tensor *tensor, const cria_mesh *mesh, int64_t symbolic,
+                        double element, double bytes[CRIA_SHARDINGS]) {
+    space s = {.mesh = mesh, .dims = tensor->dims, .bytes = bytes};
     double length[CRIA_MAX_DIMS][4]; /* by which axes cut the dim */
     for (int d = 0; d < tensor->dims; d++) {
         int64_t extent = extent_of(tensor->dim[d], symbolic), unit = cria_graph_unit(graph, tensor->dim[d]);
@@ -199,6 +226,10 @@ static void fill_bytes(const cria_graph *graph, const cria_tensor *tensor, const
                 {(int8_t)(axes & 1 ? d : CRIA_REPLICATED), (int8_t)(axes & 2 ? d : CRIA_REPLICATED)}};
             length[d][axes] = longest_part(sharding, d, extent, unit, mesh);
         }
+        for (int axis = 0; axis < CRIA_MESH_AXES; axis++) {
+            s.lacking[d][axis][0] = most_lacking(mesh, axis, extent, unit);
+            s.lacking[d][axis][1] = most_lacking(mesh, axis, (int64_t)length[d][2 >> axis], unit);
+        }
     }
     for (int c = 0; c < CRIA_SHARDINGS; c++) {
         cria_sharding sharding = cria_sharding_of(c);
@@ -206,14 +237,14 @@ static void fill_bytes(const cria_graph *graph, const cria_tensor *tensor, const
         for (int d = 0; d < tensor->dims; d++)
             bytes[c] *= length[d][(sharding.dim[0] == d) | (sharding.dim[1] == d) << 1];
     }
+    return s;
 }
 
 int cria_reshard(const cria_graph *graph, const cria_tensor *tensor, cria_sharding from, cria_sharding to,
                  const cria_mesh *mesh, int64_t symbolic, double element,
                  cria_reshard_step steps[CRIA_MAX_RESHARD_STEPS]) {
     double bytes[CRIA_SHARDINGS];
-    fill_bytes(graph, tensor, mesh, symbolic, element, bytes);
-    space s = {mesh, tensor->dims, bytes};
+    space s = make_space(graph, tensor, mesh, symbolic, element, bytes);
     search found;
     int code = cria_sharding_code(cria_sharding_canonical(to, mesh));
     search_from(&s, cria_sharding_code(cria_sharding_canonical(from, mesh)), &found);
@@ -225,6 +256,21 @@ int cria_reshard(const cria_graph *graph, const cria_tensor *tensor, cria_shardi
     return count;
 }
 
+double cria_reshard_sent(const cria_mesh *mesh, const cria_reshard_step *step) {
+    double n = mesh->size[step->axis];
+    switch (step->kind) {
+    case CRIA_RESHARD_ALL_REDUCE:
+        return 2 * (n - 1) / n * step->bytes;
+    case CRIA_RESHARD_ALL_GATHER:
+    case CRIA_RESHARD_REDUCE_SCATTER:
+        return (n - 1) / n * step->bytes;
+    case CRIA_RESHARD_ALL_TO_ALL:
+        return (n - 1) / n / n * step->bytes;
+    default:
+        return 0;
+    }
+}
+
 double cria_reshard_cost(const cria_mesh *mesh, const cria_reshard_step *steps, int count) {
     double cost = 0;
     for (int i = 0; i < count; i++) cost += step_cost(mesh, &steps[i]);
@@ -233,8 +279,7 @@ double cria_reshard_cost(const cria_mesh *mesh, const cria_reshard_step *steps, 
 
 void cria_reshard_fill(const cria_graph *graph, const cria_tensor *tensor, const cria_mesh *mesh, int64_t symbolic,
                        double element, cria_reshard_table *table) {
-    fill_bytes(graph, tensor, mesh, symbolic, element, table->bytes);
-    space s = {mesh, tensor->dims, table->bytes};
+    space s = make_space(graph, tensor, mesh, symbolic, element, table->bytes);
     for (int from = 0; from < CRIA_SHARDINGS; from++) {
         cria_sharding sharding = cria_sharding_of(from);
         bool known = sharding.dim[0] < tensor->dims && sharding.dim[1] < tensor->dims;

@@ -61,6 +61,8 @@ typedef struct {
 int cria_reshard(const cria_graph *graph, const cria_tensor *tensor, cria_sharding from, cria_sharding to,
                  const cria_mesh *mesh, int64_t symbolic, double element,
                  cria_reshard_step steps[CRIA_MAX_RESHARD_STEPS]);
+/* Bytes that each device sends for a step, in rings. */
+double cria_reshard_sent(const cria_mesh *mesh, const cria_reshard_step *step);
 double cria_reshard_cost(const cria_mesh *mesh, const cria_reshard_step *steps, int count);
 /* The sharding after one step. */
 cria_sharding cria_reshard_apply(cria_sharding sharding, const cria_reshard_step *step);

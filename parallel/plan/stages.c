@@ -83,7 +83,8 @@ static cria_status make_lineup(const cria_cluster *cluster, bool in_order, cria_
     if (!out->device) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for %d devices", out->devices);
     for (int d = 0; d < out->devices; d++) out->device[d] = d;
     /* Hosts that are alike may change places; ranks may not. */
-    out->alike = cria_cluster_alike(cluster, &out->per_host) && !in_order;
+    out->uniform = cria_cluster_alike(cluster, &out->per_host);
+    out->alike = out->uniform && !in_order;
     return CRIA_OK;
 }
 
@@ -157,10 +158,9 @@ static cria_status write_result(cria_setting *setting, cria_candidate *candidate
     n->first_token = summary->first_token;
     n->latency = summary->latency;
     for (int r = 0; r < candidate->devices; r++) n->device[r] = candidate->device[r];
-    for (int r = 0; r < candidate->devices; r++)
-        n->bytes[r] = cria_plan_collective_bytes(
-            out->plan, out->graph, r, n->tokens,
-            o->objective == CRIA_OBJECTIVE_TRAIN ? n->tokens : summary->micro_batch, o->element.activation);
+    for (int r = 0; o->objective != CRIA_OBJECTIVE_TRAIN && r < candidate->devices; r++)
+        n->bytes[r] = cria_plan_collective_bytes(out->plan, out->graph, r, n->tokens, summary->micro_batch,
+                                                 o->element.activation);
     out->layers = cria_stage_book_layers(setting->build.book);
     out->layer_end = calloc((size_t)out->layers, sizeof *out->layer_end);
     for (int l = 0; out->layer_end && l < out->layers; l++)

@@ -25,8 +25,9 @@ typedef struct {
     /* What a plan must keep to. */
     int stages, per_stage; /* so many stages; so many devices in each; 0: free */
     bool all_devices;      /* none stays unused */
-    bool in_order; /* stages take devices in the order of the cluster, one copy of the plan: ranks are where they
+    bool in_order; /* stages, and copies of the plan, take devices in the order of the cluster: ranks are where they
                     * are */
+    bool one_copy; /* throughput: one copy of the plan */
     /* The graph of a micro-batch of so many sequences, where its dims are not symbolic (borrowed, all of one
      * structure); NULL: the graph is the same for all. */
     const cria_graph *(*graph_of)(void *context, int64_t micro_batch, cria_error *err);
@@ -44,14 +45,23 @@ typedef struct {
 
 /* A plan as the table lists it. */
 typedef struct {
-    char name[48], why[200]; /* why: it cannot be; else what to know of it */
-    bool feasible;
+    char name[48], why[200];  /* why: it cannot be; else what to know of it */
+    bool feasible, ruled_out; /* ruled_out: by the options alone */
     double seconds; /* what the objective minimises: of an update; of a request; of a token of every request at once */
     double tokens_per_second, first_token, latency;
+    double longest; /* seconds of the slowest stage: of equal plans, the one that leaves it least is better */
     int stages, devices, replicas, micro_batches;
     int64_t micro_batch;
     double flops; /* training: of the model's operations per device and second, as Alpa counts (with recomputation) */
 } cria_plan_summary;
+
+/* Requests that come at a rate, and as many slots for them as the plan has requests at once. */
+typedef struct {
+    int64_t slots;
+    double running; /* requests under way on average */
+    double delayed; /* the part of requests that find no slot free */
+    double wait;    /* seconds that a request waits for a slot, on average over all */
+} cria_queue;
 
 typedef struct {
     cria_plan *plan; /* of the first replica; borrows the graph */
@@ -65,6 +75,7 @@ typedef struct {
     int *layer_end;                /* [layers]: operators */
     double seconds;                /* that planning took */
     double request_rate, capacity; /* serving by a rate (parallel/plan/serving.h): requests a second; else 0 */
+    cria_queue queue;
 } cria_stages_result;
 
 /* CRIA_ERR_INFEASIBLE: no plan fits into memory; the message says what is nearest. */

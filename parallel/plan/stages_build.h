@@ -9,8 +9,9 @@
 typedef struct {
     const cria_cluster *cluster;
     int *device;
-    int devices; /* that may be used */
-    bool alike;  /* hosts are alike and hold a power of two of equal devices: only numbers of devices matter */
+    int devices;  /* that may be used */
+    bool uniform; /* hosts are alike, whether or not devices may change places */
+    bool alike;   /* hosts are alike and hold a power of two of equal devices: only numbers of devices matter */
     int per_host;
 } cria_lineup;
 

@@ -4,28 +4,12 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Of the whole array along the axis, as cria_comm's rings count: every rank sends its part to each of the others. */
-static double step_bytes(const cria_mesh *mesh, const cria_reshard_step *step) {
-    double n = mesh->size[step->axis];
-    switch (step->kind) {
-    case CRIA_RESHARD_ALL_REDUCE:
-        return 2 * (n - 1) / n * step->bytes;
-    case CRIA_RESHARD_ALL_GATHER:
-    case CRIA_RESHARD_REDUCE_SCATTER:
-        return (n - 1) / n * step->bytes;
-    case CRIA_RESHARD_ALL_TO_ALL:
-        return (n - 1) / n / n * step->bytes;
-    default:
-        return 0;
-    }
-}
-
 static double way_bytes(const cria_graph *graph, const cria_tensor *tensor, cria_sharding from, cria_sharding to,
                         const cria_mesh *mesh, int64_t symbolic, double element) {
     cria_reshard_step steps[CRIA_MAX_RESHARD_STEPS];
     int count = cria_reshard(graph, tensor, from, to, mesh, symbolic, element, steps);
     double bytes = 0;
-    for (int i = 0; i < count; i++) bytes += step_bytes(mesh, &steps[i]);
+    for (int i = 0; i < count; i++) bytes += cria_reshard_sent(mesh, &steps[i]);
     return bytes;
 }
 

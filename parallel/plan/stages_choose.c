@@ -1,6 +1,8 @@
 /* Which setting and candidate is best: the dynamic program and the plans made by hand under one price. */
 #include "parallel/plan/stages_choose.h"
 
+#include "parallel/plan/stages_search.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,14 +31,24 @@ static void keep_to_options(const cria_plan_choice *c, const cria_candidate *can
     bool sizes = true;
     for (int s = 0; s < candidate->stages; s++)
         sizes = sizes && (!o->per_stage || candidate->stage[s].devices == o->per_stage);
+    /* Copies follow each other in order: they have no room for devices that are left over. */
+    bool all = o->all_devices || (o->in_order && summary->replicas > 1);
+    bool used = candidate->devices * summary->replicas == c->lineup->devices;
     const char *why = o->stages && candidate->stages != o->stages ? "another number of stages was asked for"
                       : !sizes                                    ? "stages of another size were asked for"
-                      : o->all_devices && candidate->devices != c->lineup->devices ? "all devices are to be used"
-                                                                                   : NULL;
+                      : all && !used                              ? "all devices are to be used"
+                                                                  : NULL;
     if (!why) return;
     summary->feasible = false;
+    summary->ruled_out = true;
     summary->seconds = HUGE_VAL;
     snprintf(summary->why, sizeof summary->why, "%s", why);
+}
+
+/* In less time; or in the same, with less to do for the slowest stage, so that more requests a second get through. */
+static bool is_better(const cria_plan_summary *a, const cria_plan_summary *b) {
+    if (a->seconds < b->seconds * (1 - CRIA_SAME_SECONDS)) return true;
+    return a->seconds <= b->seconds * (1 + CRIA_SAME_SECONDS) && a->longest < b->longest * (1 - CRIA_SAME_SECONDS);
 }
 
 /* Prices a candidate, keeps it if it is the best. Takes the candidate. The setting is moved into the choice with it, so
@@ -48,7 +60,7 @@ static bool offer(cria_plan_choice *c, cria_setting *setting, cria_candidate *ca
     cria_candidate_price(setting->build.book, &setting->build.task, candidate, &summary, NULL);
     if (summary.feasible) keep_to_options(c, candidate, &summary);
     if (!summary.feasible) snprintf(c->nearest, sizeof c->nearest, "%s", summary.why);
-    bool won = summary.feasible && summary.seconds < winning->seconds * (1 - 1e-9);
+    bool won = summary.feasible && is_better(&summary, winning);
     if (won) {
         cria_candidate_deinit(winner);
         *winner = *candidate;
@@ -172,9 +184,11 @@ static cria_status try_setting(cria_plan_choice *c, cria_lineup *line, int64_t m
     /* Searched ways are few where only tensors are cut, and where there are few devices. */
     s.build.searched = c->options->search && c->options->objective != CRIA_OBJECTIVE_TRAIN;
     cria_candidate winner = {0}, found;
-    cria_plan_summary winning = {.seconds = c->best.setting.build.book ? c->best.summary.seconds : HUGE_VAL};
+    cria_plan_summary winning = {.seconds = HUGE_VAL, .longest = HUGE_VAL};
+    if (c->best.setting.build.book) winning = c->best.summary;
+    winning.name[0] = '\0'; /* nobody of this setting yet */
     offer_all_by_hand(c, &s, &winner, &winning);
-    status = cria_build_search(&s.build, winning.seconds, &found, err);
+    status = cria_build_search(&s.build, winning.seconds * (1 + CRIA_SAME_SECONDS), &found, err);
     if (status == CRIA_OK && found.stages > 0) {
         cria_plan_summary before = winning;
         bool had = winner.stages > 0 || c->best.setting.build.book;
@@ -240,10 +254,12 @@ static cria_status choose_training(cria_plan_choice *c, cria_error *err) {
 
 /* Replicas on equal parts of the devices, and as many micro-batches as keep stages busy. */
 static cria_status choose_throughput(cria_plan_choice *c, cria_error *err) {
-    int devices = c->lineup->devices;
-    for (int replicas = 1; replicas <= devices && replicas <= c->options->batch; replicas *= 2) {
-        if (devices % replicas != 0 || (replicas > 1 && !c->lineup->alike) || c->options->batch % replicas != 0)
-            continue;
+    int devices = c->lineup->devices, most = c->options->one_copy ? 1 : devices;
+    for (int replicas = 1; replicas <= most && replicas <= c->options->batch; replicas *= 2) {
+        if (devices % replicas != 0 || c->options->batch % replicas != 0) continue;
+        int per = devices / replicas, host = c->lineup->per_host;
+        /* Copies are alike: none lies across hosts where another does not. */
+        if (replicas > 1 && (!c->lineup->uniform || (host % per != 0 && per % host != 0))) continue;
         int64_t batch = c->options->batch / replicas;
         for (int micro = 1; micro <= devices / replicas && micro <= batch; micro *= 2)
             if (batch % micro == 0) CRIA_TRY(try_orders(c, devices / replicas, batch / micro, micro, replicas, err));
@@ -268,8 +284,23 @@ static void refine(cria_plan_choice *c) {
     }
 }
 
-/* The best plan under the other schedule. GPipe takes as long under this model, but holds all micro-batches at once. */
+/* The most activations that a device of the candidate holds under a schedule; < 0: no memory to find out. */
+static double most_activations(cria_stage_book *book, const cria_price_task *task, cria_candidate *candidate,
+                               cria_plan_summary *summary) {
+    cria_plan_notes notes;
+    if (cria_plan_notes_init(&notes, candidate->devices, candidate->stages, NULL) != CRIA_OK) return -1;
+    cria_candidate_price(book, task, candidate, summary, &notes);
+    int64_t most = 0;
+    for (int s = 0; s < notes.stages; s++)
+        if (notes.stage[s].activations > most) most = notes.stage[s].activations;
+    cria_plan_notes_deinit(&notes);
+    return (double)most;
+}
+
+/* The best plan under the other schedule. Both have the same bubbles; GPipe holds all micro-batches at once, so that it
+ * is slower where stages must recompute or cut their state for it, and never faster. */
 static void offer_other_schedule(cria_plan_choice *c) {
+    cria_stage_book *book = c->best.setting.build.book;
     cria_price_task task = c->best.setting.build.task;
     cria_candidate copy;
     if (c->best.candidate.stages < 2 || c->options->objective != CRIA_OBJECTIVE_TRAIN ||
@@ -277,12 +308,17 @@ static void offer_other_schedule(cria_plan_choice *c) {
         return;
     bool gpipe = task.schedule == CRIA_SCHEDULE_GPIPE;
     task.schedule = gpipe ? CRIA_SCHEDULE_1F1B : CRIA_SCHEDULE_GPIPE;
-    cria_plan_summary summary = {0};
+    cria_plan_summary summary = {0}, best = {0};
     snprintf(summary.name, sizeof summary.name, "%s", gpipe ? "1F1B" : "GPipe");
-    cria_candidate_price(c->best.setting.build.book, &task, &copy, &summary, NULL);
+    double other = most_activations(book, &task, &copy, &summary);
+    if (summary.feasible)
+        snprintf(summary.why, sizeof summary.why, "%s activations: up to %.3g GB of a device, %.3g GB under %s",
+                 gpipe ? "fewer" : "all", other / 1e9,
+                 most_activations(book, &c->best.setting.build.task, &c->best.candidate, &best) / 1e9,
+                 gpipe ? "GPipe" : "1F1B");
     remember(c, &summary);
-    if (!c->options->schedule && summary.feasible && summary.seconds < c->best.summary.seconds * (1 - 1e-9)) {
-        cria_candidate_price(c->best.setting.build.book, &task, &copy, &c->best.summary, NULL);
+    if (!c->options->schedule && is_better(&summary, &c->best.summary)) {
+        cria_candidate_price(book, &task, &c->best.candidate, &c->best.summary, NULL);
         c->best.setting.build.task.schedule = task.schedule;
     }
     cria_candidate_deinit(&copy);
@@ -352,8 +388,8 @@ void cria_plan_choice_explain(const cria_plan_choice *c, const cria_plan_summary
             "than they save in computation");
     else if (best->devices == 1 && best->replicas > 1)
         snprintf(out + at, size - (size_t)at, "; copies on devices of their own exchange nothing");
-    else if (one && !one->feasible)
+    else if (one && !one->feasible && !one->ruled_out)
         snprintf(out + at, size - (size_t)at, "; one device cannot hold it: %s", one->why);
-    else if (one)
+    else if (one && one->feasible)
         snprintf(out + at, size - (size_t)at, "; one device would take %.3g s", one->seconds);
 }

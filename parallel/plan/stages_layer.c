@@ -53,17 +53,24 @@ static double shard_bytes(const walk *w, const cria_tensor *tensor, cria_shardin
     return cria_sharding_bytes(w->task->graph, tensor, sharding, w->mesh, symbolic_of(w, tensor), element);
 }
 
-/* What a step costs on the way back. A sum's gradient is there already; what was gathered is sliced again. */
-static double backward_step(const cria_mesh *mesh, const cria_reshard_step *step) {
-    switch (step->kind) {
-    case CRIA_RESHARD_SLICE:
-    case CRIA_RESHARD_REDUCE_SCATTER:
-        return cria_mesh_all_gather(mesh, step->axis, step->bytes);
-    case CRIA_RESHARD_ALL_TO_ALL:
-        return cria_mesh_all_to_all(mesh, step->axis, step->bytes);
-    default:
-        return 0;
+/* The step on the way back; false: none. A sum's gradient is there already; what was gathered is sliced again. */
+static bool step_back(cria_reshard_step *step) {
+    if (step->kind == CRIA_RESHARD_SLICE || step->kind == CRIA_RESHARD_REDUCE_SCATTER) {
+        step->kind = CRIA_RESHARD_ALL_GATHER;
+        return true;
     }
+    return step->kind == CRIA_RESHARD_ALL_TO_ALL;
+}
+
+static void count_step(const cria_mesh *mesh, const cria_reshard_step *step, double *seconds, double *sent) {
+    *seconds += cria_reshard_cost(mesh, step, 1);
+    *sent += cria_reshard_sent(mesh, step);
+}
+
+/* A collective along an axis that follows from no change of sharding. */
+static void count_collective(const cria_mesh *mesh, cria_reshard_kind kind, int axis, double bytes, double *seconds,
+                             double *sent) {
+    count_step(mesh, &(cria_reshard_step){.kind = kind, .axis = axis, .bytes = bytes}, seconds, sent);
 }
 
 static bool convert(walk *w, const cria_tensor *tensor, cria_sharding from, cria_sharding to, bool collective) {
@@ -74,11 +81,14 @@ static bool convert(walk *w, const cria_tensor *tensor, cria_sharding from, cria
     int count = cria_reshard(w->task->graph, tensor, from, to, w->mesh, symbolic_of(w, tensor),
                              w->task->element.activation, steps);
     if (count < 0) return false;
-    double there = cria_reshard_cost(w->mesh, steps, count), back = 0;
-    for (int i = 0; w->task->train && i < count; i++) back += backward_step(w->mesh, &steps[i]);
     cria_seconds *forward = &w->out->phase[w->phase], *backward = &w->out->phase[1];
-    *(collective ? &forward->collectives : &forward->resharding) += there;
-    if (w->task->train) *(collective ? &backward->collectives : &backward->resharding) += back;
+    for (int i = 0; i < count; i++) {
+        count_step(w->mesh, &steps[i], collective ? &forward->collectives : &forward->resharding,
+                   &w->out->sent[w->phase]);
+        if (w->task->train && step_back(&steps[i]))
+            count_step(w->mesh, &steps[i], collective ? &backward->collectives : &backward->resharding,
+                       &w->out->sent[1]);
+    }
     return true;
 }
 
@@ -135,17 +145,17 @@ static bool is_saved(const cria_op *op, int input) {
     }
 }
 
-static double statistics(const walk *w, const cria_op *op, const cria_strategy *strategy) {
-    cria_strategy plain = *strategy;
-    plain.raw = plain.output; /* the output's own collectives are counted apart */
+static void add_statistics(walk *w, const cria_op *op, const cria_strategy *strategy) {
     cria_strategy_options options = {.symbolic = cria_phase_symbolic(w->task->graph, op, &w->task->phase[w->phase]),
                                      .element = w->task->element.activation};
-    bool any = false;
-    cria_op_index indices[CRIA_MAX_INDICES];
-    cria_op_indices(w->task->graph, op, indices);
-    for (int axis = 0; axis < CRIA_MESH_AXES; axis++)
-        any = any || (strategy->index[axis] >= 0 && indices[strategy->index[axis]].split == CRIA_SPLIT_STATS);
-    return any ? cria_strategy_collectives(w->task->graph, op, w->mesh, &options, &plain) : 0;
+    for (int axis = 0; axis < CRIA_MESH_AXES; axis++) {
+        double bytes = cria_strategy_stats_bytes(w->task->graph, op, w->mesh, &options, strategy, axis);
+        for (int pass = 0; bytes > 0 && pass < (w->task->train ? 2 : 1); pass++) {
+            int phase = pass ? 1 : w->phase;
+            count_collective(w->mesh, CRIA_RESHARD_ALL_REDUCE, axis, bytes, &w->out->phase[phase].collectives,
+                             &w->out->sent[phase]);
+        }
+    }
 }
 
 static bool read_inputs(walk *w, const cria_op *op, const cria_strategy *strategy, double *live) {
@@ -179,14 +189,10 @@ static bool walk_op(walk *w, const cria_op *op, const int *type, const cria_stra
     if (!convert(w, output, strategy->raw, strategy->output, true)) return false;
     double compute = cria_cost_operator(task->cluster, type, task->graph, op, w->mesh, &task->phase[w->phase],
                                         &task->element, strategy);
-    double stats = statistics(w, op, strategy);
+    add_statistics(w, op, strategy);
     w->out->phase[w->phase].compute += compute;
-    w->out->phase[w->phase].collectives += stats;
-    if (task->train) {
-        /* A product has two gradients; an operator that streams reads twice as much. */
-        w->out->phase[1].compute += 2 * compute;
-        w->out->phase[1].collectives += stats;
-    }
+    /* A product has two gradients; an operator that streams reads twice as much. */
+    if (task->train) w->out->phase[1].compute += 2 * compute;
     live += shard_bytes(w, output, strategy->raw, task->element.activation);
     w->out->work = fmax(w->out->work, live);
     if (op->kind == CRIA_OP_ATTENTION) {
@@ -215,8 +221,9 @@ static void finish_tensor(walk *w, tensor_state *s) {
     if (reads(tensor)) {
         for (int axis = 0; task->train && axis < CRIA_MESH_AXES; axis++)
             if (s->partial[axis])
-                w->out->phase[1].collectives +=
-                    cria_mesh_all_reduce(w->mesh, axis, shard_bytes(w, tensor, s->read, task->element.activation));
+                count_collective(w->mesh, CRIA_RESHARD_ALL_REDUCE, axis,
+                                 shard_bytes(w, tensor, s->read, task->element.activation),
+                                 &w->out->phase[1].collectives, &w->out->sent[1]);
         return;
     }
     if (tensor->kind != CRIA_TENSOR_PARAM) return;
@@ -227,9 +234,11 @@ static void finish_tensor(walk *w, tensor_state *s) {
     double bytes = elements * task->element.weight, cut = elements;
     for (int axis = 0; axis < CRIA_MESH_AXES; axis++) {
         if (!s->partial[axis]) continue;
-        w->out->sync += cria_mesh_all_reduce(w->mesh, axis, bytes);
-        w->out->gather += 2 * cria_mesh_all_gather(w->mesh, axis, bytes);
-        w->out->scatter += cria_mesh_reduce_scatter(w->mesh, axis, bytes);
+        cria_layer_cost *out = w->out;
+        count_collective(w->mesh, CRIA_RESHARD_ALL_REDUCE, axis, bytes, &out->sync, &out->sync_sent);
+        for (int pass = 0; pass < 2; pass++) /* forward, backward */
+            count_collective(w->mesh, CRIA_RESHARD_ALL_GATHER, axis, bytes, &out->gather, &out->gather_sent);
+        count_collective(w->mesh, CRIA_RESHARD_REDUCE_SCATTER, axis, bytes, &out->scatter, &out->scatter_sent);
         cut /= w->mesh->size[axis];
     }
     w->out->parameters += elements;

@@ -29,16 +29,18 @@ typedef struct {
 /* Per device; bytes where nothing else is said. */
 typedef struct {
     cria_seconds phase[CRIA_PHASES];
-    double sync;       /* training: seconds of summing gradients, once in a step */
-    double update;     /* training: seconds of the optimizer */
-    double gather;     /* training: seconds in every micro-batch if parameters are cut over the batch axes (ZeRO-3) */
-    double scatter;    /* the same of their gradients, takes the place of sync */
-    double parameters; /* elements held */
-    double cut_parameters; /* elements held if they are cut over the batch axes too */
-    double saved;          /* training: kept of a micro-batch for the backward pass, if nothing is computed again */
-    double input;          /* of the values that come in: what is kept if all is computed again */
-    double work;           /* the most that is live inside an operator */
-    double kv;             /* of a token in the KV cache */
+    double sync;    /* training: seconds of summing gradients, once in a step */
+    double update;  /* training: seconds of the optimizer */
+    double gather;  /* training: seconds in every micro-batch if parameters are cut over the batch axes (ZeRO-3) */
+    double scatter; /* the same of their gradients, takes the place of sync */
+    double sent[CRIA_PHASES];                    /* bytes that a device sends in collectives of a phase */
+    double sync_sent, gather_sent, scatter_sent; /* bytes of what takes those seconds */
+    double parameters;                           /* elements held */
+    double cut_parameters;                       /* elements held if they are cut over the batch axes too */
+    double saved; /* training: kept of a micro-batch for the backward pass, if nothing is computed again */
+    double input; /* of the values that come in: what is kept if all is computed again */
+    double work;  /* the most that is live inside an operator */
+    double kv;    /* of a token in the KV cache */
 } cria_layer_cost;
 
 /* Which mesh axes cut the batch where layers meet; the others hold all of it. */

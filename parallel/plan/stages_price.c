@@ -20,7 +20,12 @@ bool cria_range_add(cria_stage_book *book, cria_range_sums *s, int layer, int me
         s->phase[p].compute += c->phase[p].compute;
         s->phase[p].collectives += c->phase[p].collectives;
         s->phase[p].resharding += c->phase[p].resharding;
+        s->sent[p] += c->sent[p];
     }
+    if (!edge) s->redo_sent += c->sent[0];
+    s->sync_sent += c->sync_sent;
+    s->gather_sent += c->gather_sent;
+    s->scatter_sent += c->scatter_sent;
     if (!edge) s->redo += c->phase[0].compute + c->phase[0].collectives + c->phase[0].resharding;
     s->sync += c->sync;
     s->update += c->update;
@@ -207,8 +212,20 @@ static bool price_stage(cria_stage_book *book, const cria_price_task *task, cria
     return true;
 }
 
-static void write_notes(const cria_price_task *task, const cria_candidate *c, const stage_price *price, double step,
-                        cria_plan_notes *notes) {
+/* Training: bytes that a device of a stage sends in one update, as cria_range_seconds counts their seconds; between
+ * stages, every value and gradient once. */
+static double update_bytes(cria_stage_book *book, const cria_price_task *task, const cria_candidate *c, int s,
+                           const cria_range_sums *sums) {
+    const cria_stage_mode *mode = &c->stage[s].mode;
+    double each = sums->sent[0] + sums->sent[1] + (mode->recompute ? sums->redo_sent : 0), stages = 0;
+    if (mode->zero == 3) each += sums->gather_sent + sums->scatter_sent;
+    if (s > 0) stages += cria_stage_book_layer(book, c->stage[s].first)->inbound;
+    if (s + 1 < c->stages) stages += cria_stage_book_layer(book, c->stage[s].end)->inbound;
+    return task->micro_batches * (each + stages / c->stage[s].devices) + (mode->zero == 3 ? 0 : sums->sync_sent);
+}
+
+static void write_notes(cria_stage_book *book, const cria_price_task *task, const cria_candidate *c,
+                        const stage_price *price, double step, cria_plan_notes *notes) {
     double repeat[CRIA_PHASES], count = task->micro_batches;
     cria_objective_repeat(task->options, repeat);
     bool train = task->options->objective == CRIA_OBJECTIVE_TRAIN;
@@ -228,6 +245,8 @@ static void write_notes(const cria_price_task *task, const cria_candidate *c, co
         if (mode->zero == 3) n->collectives += count * (p->sums.gather + p->sums.scatter);
         n->transfer = count * p->transfer;
         n->update = p->once;
+        for (int i = 0; train && notes->bytes && i < c->stage[s].devices; i++)
+            notes->bytes[c->stage[s].first_device + i] = llround(update_bytes(book, task, c, s, &p->sums));
         n->bubble = fmax(0, step - count * p->seconds - p->once);
         double in_flight = cria_in_flight(task, c->stages - 1 - s);
         cria_range_memory(task, &p->sums, mode, in_flight, n);
@@ -251,6 +270,7 @@ static double finish(cria_stage_book *book, const cria_price_task *task, const c
         first += sum_of(&price[s].sums.phase[0]);
     }
     double count = task->micro_batches, step;
+    out->longest = longest;
     if (o->objective == CRIA_OBJECTIVE_TRAIN) {
         step = cria_search_finish(CRIA_GOAL_PIPELINE, count, sum, longest) + once;
         out->seconds = step;
@@ -289,7 +309,7 @@ void cria_candidate_price(cria_stage_book *book, const cria_price_task *task, cr
                           cria_plan_notes *notes) {
     out->feasible = false;
     out->why[0] = '\0';
-    out->seconds = HUGE_VAL;
+    out->seconds = out->longest = HUGE_VAL;
     out->stages = c->stages;
     out->devices = c->devices;
     out->replicas = task->replicas;
@@ -305,7 +325,7 @@ void cria_candidate_price(cria_stage_book *book, const cria_price_task *task, cr
     if (out->feasible) {
         double step = finish(book, task, c, price, out);
         if (notes) {
-            write_notes(task, c, price, step, notes);
+            write_notes(book, task, c, price, step, notes);
             notes->step_seconds = step;
         }
     }

@@ -138,6 +138,33 @@ static void try_limit(const table *t, double limit, cria_stage_choice *scratch, 
     memcpy(out, scratch, (size_t)stages * sizeof *out);
 }
 
+/* Where only the sum counts, cuts in other places often have the same: takes the one whose longest stage is shortest,
+ * which is what bounds the rate. What a limit allows grows with it, so that the least limit is found by halving. False:
+ * no memory. */
+static bool even_out(const table *t, double least_sum, double longest, cria_stage_choice *scratch,
+                     cria_stage_choice *out, int *count) {
+    const double enough = least_sum * (1 + CRIA_SAME_SECONDS);
+    size_t values, low = 0;
+    double *list = candidates(t, 0, longest, &values);
+    if (!list) return false;
+    for (size_t high = values; low < high;) {
+        size_t middle = (low + high) / 2;
+        int stages = 0;
+        if (fill(t, list[middle], false, &stages) <= enough)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    int stages = 0;
+    if (low < values && list[low] < longest && fill(t, list[low], false, &stages) <= enough &&
+        trace(t, list[low], stages, scratch) < longest) {
+        *count = stages;
+        memcpy(out, scratch, (size_t)stages * sizeof *out);
+    }
+    free(list);
+    return true;
+}
+
 static cria_status enumerate(const table *t, cria_stage_choice *out, int *count, double *best, cria_error *err) {
     const cria_stage_search *in = t->in;
     cria_stage_choice *scratch = malloc((size_t)in->layers * sizeof *scratch);
@@ -153,7 +180,12 @@ static cria_status enumerate(const table *t, cria_stage_choice *out, int *count,
             *count = stages;
             memcpy(out, scratch, (size_t)stages * sizeof *out);
         }
-        if (in->goal != CRIA_GOAL_SUM) {
+        if (in->goal == CRIA_GOAL_SUM) {
+            if (*count > 0 && !even_out(t, least_sum, longest, scratch, out, count)) {
+                free(scratch);
+                return cria_fail(err, CRIA_ERR_MEMORY, "no memory for the stages");
+            }
+        } else {
             double shortest = fill(t, 1e300, true, &stages); /* the least that a longest stage can be */
             try_limit(t, shortest, scratch, out, count, best);
             size_t values;

@@ -9,10 +9,13 @@
 
 #include <stdbool.h>
 
+/* Plans whose seconds differ by less than this part take the same time. */
+#define CRIA_SAME_SECONDS 1e-6
+
 /* What a plan costs, of the sum and of the longest of its stages' seconds with B micro-batches. */
 typedef enum {
     CRIA_GOAL_PIPELINE, /* sum + (B - 1) * longest: training */
-    CRIA_GOAL_SUM,      /* latency */
+    CRIA_GOAL_SUM,      /* latency; of equal sums, the shortest longest stage */
     CRIA_GOAL_CYCLE     /* max(sum, B * longest): B micro-batches go round and round */
 } cria_search_goal;
 double cria_search_finish(cria_search_goal goal, double micro_batches, double sum, double longest);

@@ -102,6 +102,8 @@ static cria_status set_options(const cria_command *command, const cria_ranks_joi
     /* Without --plan auto whoever starts N ranks wants N ranks. */
     s->all_devices = !o->plan || s->per_stage || s->stages;
     s->in_order = true;
+    /* Copies that the options ask for are made of the ranks of the first. */
+    s->one_copy = o->data_parallel_size > 0 || strcmp(command->name, "generate") == 0;
     return CRIA_OK;
 }
 
@@ -177,10 +179,12 @@ static cria_status print_plan(const cria_command *command, const cria_stages_res
                                 .rate_of = o->element.rate_of,
                                 .kv = o->element.kv};
     cria_plan_notes notes;
-    CRIA_TRY(cria_predict_notes(&plan, o->batch, o->prompt_tokens, o->prompt_tokens + o->new_tokens / 2,
+    int replicas = result->chosen.replicas;
+    CRIA_TRY(cria_predict_notes(&plan, o->batch / replicas, o->prompt_tokens, o->prompt_tokens + o->new_tokens / 2,
                                 command->options->max_num_batched_tokens, &notes, err));
     for (int s = 0; s < notes.stages; s++) notes.stage[s].memory_limit = result->notes.stage[s].memory_limit;
     for (int r = 0; r < notes.ranks; r++) notes.bytes[r] = result->notes.bytes[r];
+    notes.replicas = replicas;
     cria_plan_print(result->plan, result->graph, &notes, json);
     cria_plan_notes_deinit(&notes);
     return json->failed ? cria_fail(err, CRIA_ERR_MEMORY, "no memory for the plan") : CRIA_OK;
@@ -253,6 +257,7 @@ static cria_status read_devices(cria_ranks_joined *ranks, cria_error *err) {
     cria_json_destroy(json);
     CRIA_TRY(status);
     ranks->needed = notes.ranks;
+    ranks->replicas = notes.replicas;
     ranks->device = notes.device;
     notes.device = NULL;
     for (int r = 0; r < ranks->needed && status == CRIA_OK; r++)
@@ -271,7 +276,8 @@ static bool is_needed(const cria_ranks_joined *ranks, int rank) {
 /* Ranks that are not needed are left out; their processors go to their neighbours. */
 static cria_status split(cria_ranks_joined *ranks, cria_error *err) {
     CRIA_TRY(read_devices(ranks, err));
-    if (!ranks->comm || ranks->options->data_parallel_size > 1 || ranks->needed == ranks->size) return CRIA_OK;
+    bool all = ranks->options->data_parallel_size > 1 || ranks->needed * ranks->replicas == ranks->size;
+    if (!ranks->comm || all) return CRIA_OK;
     char(*host)[64] = calloc((size_t)ranks->size, sizeof *host);
     int64_t *bytes = calloc((size_t)ranks->size, sizeof *bytes);
     cria_status status =

@@ -315,7 +315,7 @@ void cria_ranks_request(const cria_ranks_joined *joined, cria_runtime_request *r
     request->share = joined->share;
     request->version = CRIA_VERSION;
     const cria_main_options *o = joined->options;
-    request->replicas = (int)o->data_parallel_size;
+    request->replicas = o->data_parallel_size ? (int)o->data_parallel_size : joined->replicas;
     int ranks;
     cria_error later = {0}; /* whoever reads the plan itself tells what is wrong with it */
     request->plan_sizes_kv = has_plan_file(o);

@@ -26,6 +26,7 @@ typedef struct {
     /* Once a plan has been made for them (server/commands/planned.h): */
     cria_comm *world;         /* all ranks, where the plan leaves some idle; comm is then of those that it needs */
     char *plan_json;          /* NULL: the plan is made from the options */
+    int replicas;             /* copies of it, one after the other; 0: as the options say */
     int needed, *device;      /* [needed]: of the cluster, in the order of the plan's ranks */
     cria_cluster *cluster;    /* rank 0: the devices as they were measured; NULL: not known */
     cria_rate rate, *rate_of; /* rank 0: the types of weights: of most, by tensor; NULL: not looked at yet */

@@ -52,7 +52,7 @@ static void lengths_give_their_means_and_what_tokens_see(void **state) {
         if (cria_serving_lengths(bad[i], &o, &err) != CRIA_ERR_ARGUMENT) fail_msg("\"%s\" was taken", bad[i]);
 }
 
-static void a_rate_is_kept_up_with_by_the_fewest_requests_at_once(void **state) {
+static void higher_rates_need_more_requests_at_once(void **state) {
     (void)state;
     cria_cluster *c = cluster_of("dgx-a100.json:1x4");
     cria_graph *g = opt(4096, 8, 32);
@@ -64,6 +64,18 @@ static void a_rate_is_kept_up_with_by_the_fewest_requests_at_once(void **state) 
     if (cria_serving_plan(g, c, &o, 60, &fast, &err) != CRIA_OK) fail_msg("%s", err.message);
     assert_true(slow.capacity >= 2 && fast.capacity >= 60);
     assert_true(slow.chosen.latency < fast.chosen.latency);
+    assert_true(slow.queue.slots < fast.queue.slots);
+    /* Of neighbouring numbers at once, none has requests answered sooner. */
+    for (int64_t batch = fast.queue.slots / 2; batch <= fast.queue.slots * 2; batch *= 4) {
+        cria_stages_result near;
+        o.batch = batch;
+        assert_int_equal(cria_stages_plan(g, c, &o, &near, &err), CRIA_OK);
+        double capacity = near.chosen.tokens_per_second / (double)o.new_tokens;
+        if (capacity > 60)
+            assert_true(cria_serving_queue(60, batch, capacity).wait + (double)batch / capacity >=
+                        fast.queue.wait + (double)fast.queue.slots / fast.capacity);
+        cria_stages_result_deinit(&near);
+    }
     o.batch = 1;
     cria_stages_result one;
     assert_int_equal(cria_stages_plan(g, c, &o, &one, &err), CRIA_OK);
@@ -75,6 +87,19 @@ static void a_rate_is_kept_up_with_by_the_fewest_requests_at_once(void **state) 
     assert_non_null(strstr(err.message, "1e+07 requests a second"));
     cria_graph_destroy(g);
     cria_cluster_destroy(c);
+}
+
+static void queues_are_those_of_the_textbook(void **state) {
+    (void)state;
+    /* One slot: M/D/1. Half a second of service, one request a second. */
+    cria_queue q = cria_serving_queue(1, 1, 2);
+    assert_true(fabs(q.running - 0.5) < 1e-12 && fabs(q.delayed - 0.5) < 1e-12 && fabs(q.wait - 0.25) < 1e-12);
+    /* Erlang's C of two servers under a load of one is 1/3. */
+    q = cria_serving_queue(1, 2, 2);
+    assert_true(fabs(q.delayed - 1.0 / 3) < 1e-12 && fabs(q.wait - 1.0 / 6) < 1e-12);
+    /* Many slots and little load: nobody waits. Near capacity, nearly everybody. */
+    assert_true(cria_serving_queue(1, 8192, 8192).wait == 0);
+    assert_true(cria_serving_queue(1.9999, 4, 2).delayed > 0.99 && cria_serving_queue(1.9999, 4, 2).wait > 1000);
 }
 
 static void the_kv_budget_is_kept_or_the_error_says_what_is_needed(void **state) {
@@ -130,7 +155,8 @@ static void where_links_are_slow_one_device_is_best_and_the_plan_says_why(void *
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lengths_give_their_means_and_what_tokens_see),
-        cmocka_unit_test(a_rate_is_kept_up_with_by_the_fewest_requests_at_once),
+        cmocka_unit_test(higher_rates_need_more_requests_at_once),
+        cmocka_unit_test(queues_are_those_of_the_textbook),
         cmocka_unit_test(the_kv_budget_is_kept_or_the_error_says_what_is_needed),
         cmocka_unit_test(where_links_are_slow_one_device_is_best_and_the_plan_says_why),
     };

@@ -107,6 +107,22 @@ static bool act(machine *m, const cria_mesh *mesh, const cria_reshard_step *step
     return true;
 }
 
+/* What an all-to-all brings to a device or takes from it is no more than its bytes say, uneven parts or not. */
+static void check_exchange(const machine *before, const machine *after, const cria_mesh *mesh,
+                           const cria_reshard_step *step) {
+    double n = mesh->size[step->axis], planned = (n - 1) / n / n * step->bytes;
+    for (int d = 0; d < mesh->size[0] * mesh->size[1]; d++) {
+        double received = 0, sent = 0;
+        for (int r = 0; r < ROWS; r++)
+            for (int c = 0; c < COLUMNS; c++) {
+                received += 4 * (after->has[d][r][c] && !before->has[d][r][c]);
+                sent += 4 * (before->has[d][r][c] && !after->has[d][r][c]);
+            }
+        if (fmax(received, sent) > planned * (1 + 1e-9))
+            fail_msg("device %d receives %g bytes and sends %g, planned %g", d, received, sent, planned);
+    }
+}
+
 /* For all pairs of shardings on several meshes, even and uneven: the steps chain, every device gets its part from its
  * own group, and sums that are whole at the end hold the addends of all devices along the axes that had partial ones.
  */
@@ -133,7 +149,10 @@ static void every_way_from_one_sharding_to_another_moves_the_right_numbers(void 
                 hold(&m, &mesh, from, true);
                 for (int i = 0; i < count; i++) {
                     now = cria_reshard_apply(now, &steps[i]);
+                    static machine then;
+                    then = m;
                     assert_true(act(&m, &mesh, &steps[i], now));
+                    if (steps[i].kind == CRIA_RESHARD_ALL_TO_ALL) check_exchange(&then, &m, &mesh, &steps[i]);
                 }
                 assert_true(cria_sharding_equal(now, to));
                 for (int d = 0; d < mesh.size[0] * mesh.size[1]; d++)

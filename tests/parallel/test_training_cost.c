@@ -130,9 +130,52 @@ static void costs_derived_from_forward_strategies_are_those_of_the_training_grap
     cria_cluster_destroy(cluster);
 }
 
+/* Where a byte takes a second and nothing else does, seconds and bytes of every collective are the same number:
+ * forward, backward, of gradients, and of parameters that are gathered. */
+static void as_many_bytes_are_sent_as_are_paid_for(void **state) {
+    (void)state;
+    static const int shapes[][2] = {{8, 1}, {1, 8}, {2, 4}, {4, 2}};
+    cria_cluster *cluster;
+    assert_int_equal(cria_cluster_read(CRIA_SOURCE_DIR "/configs/clusters/p3.16xlarge.json:1x8", &cluster, NULL),
+                     CRIA_OK);
+    cria_graph *g = network("gpt:layers=2,hidden=512,heads=8,batch=8,seq=64,vocab=1024,loss=1", 0);
+    int ops = cria_graph_ops(g), type[MOST] = {0}, *last = malloc(((size_t)cria_graph_tensors(g) + 1) * sizeof *last);
+    for (int t = 0; t < cria_graph_tensors(g); t++) cria_graph_uses(g, t, &last[t]);
+    cria_step_shape shape = {512, 512, 8, 64};
+    cria_layer_task task = {.graph = g,
+                            .cluster = cluster,
+                            .last_use = last,
+                            .train = true,
+                            .phase = {shape, shape},
+                            .element = half,
+                            .optimizer = 12};
+    cria_strategy *strategy = calloc((size_t)ops, sizeof *strategy);
+    for (size_t m = 0; m < sizeof shapes / sizeof *shapes; m++) {
+        cria_mesh mesh = {.size = {shapes[m][0], shapes[m][1]}, .beta = {1, 1}};
+        cria_layer_usual_way(&task, 0, ops, &mesh, (cria_axis_use[]){CRIA_AXIS_BATCH, CRIA_AXIS_TENSOR}, strategy);
+        cria_layer_cost c;
+        assert_true(cria_layer_evaluate(&task, 0, ops, &mesh, type, 1, strategy, &c));
+        for (int p = 0; p < CRIA_PHASES; p++) {
+            double paid = c.phase[p].collectives + c.phase[p].resharding;
+            assert_true(fabs(c.sent[p] - paid) <= 1e-9 * paid);
+        }
+        assert_true(fabs(c.sync_sent - c.sync) <= 1e-9 * c.sync);
+        assert_true(fabs(c.gather_sent - c.gather) <= 1e-9 * c.gather);
+        assert_true(fabs(c.scatter_sent - c.scatter) <= 1e-9 * c.scatter);
+        /* The backward pass of tensor cuts sums gradients of values; a batch cut sums those of weights. */
+        assert_true((c.sent[1] > 0) == (shapes[m][1] > 1));
+        assert_true((c.sync_sent > 0) == (shapes[m][0] > 1));
+    }
+    free(strategy);
+    free(last);
+    cria_graph_destroy(g);
+    cria_cluster_destroy(cluster);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(costs_derived_from_forward_strategies_are_those_of_the_training_graph),
+        cmocka_unit_test(as_many_bytes_are_sent_as_are_paid_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
