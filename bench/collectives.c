@@ -39,7 +39,7 @@ int main(int argc, char **argv) {
     static const int64_t counts[] = {1, 576, 768, 1024, 2048, 4096, 16 * 576, 16 * 2048, 512 * 576, 512 * 2048};
     cria_error err = {0};
     cria_comm *comm;
-    cria_comm_options options = {.spin = true, .messages = argc > 1 && strcmp(argv[1], "messages") == 0};
+    cria_comm_options options = {.spin = true, .ranks_per_host = argc > 1 && strcmp(argv[1], "messages") == 0};
     if (cria_comm_create_mpi(&options, &comm, &err) != CRIA_OK) {
         fprintf(stderr, "%s\n", err.message);
         return 1;

@@ -21,7 +21,7 @@ typedef struct {
     double deadline_seconds; /* the longest wait of one operation; <= 0: 300 */
     double lost_seconds;     /* a rank that shows no sign of life for so long is lost; <= 0: 3 */
     bool spin;               /* waiting may burn a processor for some microseconds: every rank has one of its own */
-    bool messages;           /* MPI: never share memory, as if every rank had a host of its own */
+    int ranks_per_host;      /* MPI: as if every so many ranks had a host of their own; 0: hosts as they are */
 } cria_comm_options;
 
 typedef struct cria_comm cria_comm;
@@ -32,7 +32,8 @@ cria_status cria_comm_create_self(cria_comm **out, cria_error *err);
  * its thread from then on; the last one destroyed frees what they share. */
 cria_status cria_comm_create_threads(int size, const cria_comm_options *options, cria_comm **out, cria_error *err);
 /* The ranks that mpirun, srun or an operator started this process with. Starts MPI; once per process. Ranks on one host
- * share memory, others send messages. */
+ * share memory, others send messages; a sum over several hosts crosses the link between two of them once each way, as
+ * long as the ranks of a host follow each other. */
 cria_status cria_comm_create_mpi(const cria_comm_options *options, cria_comm **out, cria_error *err);
 /* Ranks of the same colour, ordered by their present rank, get a communicator of their own; a negative colour gives
  * NULL. Collective. It must be destroyed before the communicator that it was split from. */
@@ -41,9 +42,10 @@ void cria_comm_destroy(cria_comm *comm);
 
 int cria_comm_rank(const cria_comm *comm);
 int cria_comm_size(const cria_comm *comm);
-/* Bytes of array data that this rank has sent through this communicator, as cria_comm_*_bytes count them. */
+/* Bytes of array data that this rank has sent through this communicator, as cria_comm_*_bytes count them: what direct
+ * exchanges need, whatever way a backend takes. */
 uint64_t cria_comm_sent(const cria_comm *comm);
-/* What a backend does its work on: "self", "threads", "shared memory", "messages", "nccl". */
+/* What a backend does its work on: "self", "threads", "shared memory", "hosts", "messages". */
 const char *cria_comm_backend(const cria_comm *comm);
 
 /* data[i] = sum over ranks, in place. */

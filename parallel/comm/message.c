@@ -256,4 +256,16 @@ cria_status cria_message_create(MPI_Comm comm, const int *world, const cria_comm
     return CRIA_OK;
 }
 
+cria_status cria_message_post_send(cria_comm *comm, int to, const void *data, int64_t bytes, cria_error *err) {
+    return post_send((message *)comm, to, TAG_COLLECTIVE, data, bytes, err);
+}
+
+cria_status cria_message_post_recv(cria_comm *comm, int from, void *data, int64_t bytes, cria_error *err) {
+    return post_recv((message *)comm, from, TAG_COLLECTIVE, data, bytes, err);
+}
+
+cria_status cria_message_finish(cria_comm *comm, bool idle, const char *what, cria_error *err) {
+    return finish((message *)comm, idle, what, err);
+}
+
 #endif

@@ -16,7 +16,7 @@ cria_status cria_comm_create_mpi(const cria_comm_options *options, cria_comm **o
 #else
 
 #include "base/clock.h"
-#include "parallel/comm/message.h"
+#include "parallel/comm/hosts.h"
 
 #include <sched.h>
 #include <stdlib.h>
@@ -102,11 +102,51 @@ static cria_status share(MPI_Comm comm, size_t bytes, MPI_Win *window, void **me
     return check(MPI_Win_shared_query(*window, 0, &size, &unit, memory), "shared window", err);
 }
 
-/* Makes the communicator over `comm`, which this call owns from then on: shared memory where it lies on one host. */
-static cria_status make(MPI_Comm comm, const int *parent_world, MPI_Comm parent, const cria_comm_options *options,
-                        cria_health *health, bool one_host, world *owned, cria_comm **out, cria_error *err) {
-    int rank, size;
+/* The ranks of `comm` that lie on this host; `rank`: of the world. */
+static cria_status split_hosts(MPI_Comm comm, int rank, const cria_comm_options *options, MPI_Comm *host,
+                               cria_error *err) {
+    int code = options->ranks_per_host ? MPI_Comm_split(comm, rank / options->ranks_per_host, 0, host)
+                                       : MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, host);
+    return check(code, "hosts", err);
+}
+
+/* first[h]: the first rank of host h in `comm`, first[hosts] the size; returns how many hosts there are, or 0 where the
+ * ranks of a host do not follow each other or every rank has a host of its own. */
+static int find_hosts(MPI_Comm comm, MPI_Comm host, int *first) {
+    int rank, size, hosts = 0, leader[CRIA_COMM_MAX_RANKS];
+    bool follow = true;
     MPI_Comm_rank(comm, &rank);
+    MPI_Comm_size(comm, &size);
+    MPI_Bcast(&rank, 1, MPI_INT, 0, host);
+    MPI_Allgather(&rank, 1, MPI_INT, leader, 1, MPI_INT, comm);
+    for (int r = 0; r < size; r++) {
+        if (leader[r] == r)
+            first[hosts++] = r;
+        else if (leader[r] != leader[r - 1])
+            follow = false;
+    }
+    first[hosts] = size;
+    return follow && hosts < size ? hosts : 0;
+}
+
+static cria_status make_shared(windowed *o, const cria_comm_options *options, cria_comm **out, cria_error *err) {
+    int rank, size;
+    void *memory;
+    MPI_Comm_rank(o->comm, &rank);
+    MPI_Comm_size(o->comm, &size);
+    cria_status status = share(o->comm, cria_shared_bytes(size), &o->window, &memory, err);
+    if (status != CRIA_OK) {
+        release(o);
+        return status;
+    }
+    if (rank == 0) cria_shared_clear(memory, size);
+    MPI_Barrier(o->comm);
+    return cria_shared_create(memory, rank, size, o->ranks, options, o->health, &SHARED, o, out, err);
+}
+
+/* What a communicator over `comm` owns. */
+static windowed *own(MPI_Comm comm, MPI_Comm parent, const int *parent_world, cria_health *health, world *owned) {
+    int size;
     MPI_Comm_size(comm, &size);
     windowed *o = calloc(1, sizeof *o);
     int *ranks = calloc((size_t)size, sizeof *ranks), *index = calloc((size_t)size, sizeof *index);
@@ -114,7 +154,7 @@ static cria_status make(MPI_Comm comm, const int *parent_world, MPI_Comm parent,
         free(o);
         free(ranks);
         free(index);
-        return cria_fail(err, CRIA_ERR_MEMORY, "no memory for a communicator of %d ranks", size);
+        return NULL;
     }
     MPI_Group mine, theirs;
     MPI_Comm_group(comm, &mine);
@@ -126,38 +166,63 @@ static cria_status make(MPI_Comm comm, const int *parent_world, MPI_Comm parent,
     free(index);
     for (int r = 0; r < size && parent_world; r++) ranks[r] = parent_world[ranks[r]];
     *o = (windowed){.comm = comm, .window = MPI_WIN_NULL, .ranks = ranks, .owned = owned, .health = health};
-    if (!one_host) return cria_message_create(comm, ranks, options, health, split, release, o, out, err);
-    void *memory;
-    cria_status status = share(comm, cria_shared_bytes(size), &o->window, &memory, err);
+    return o;
+}
+
+/* Ranks on several hosts: `host` are those of this one, which this call owns from then on. */
+static cria_status make_hosts(windowed *o, MPI_Comm host, const cria_comm_options *options, cria_comm **out,
+                              cria_error *err) {
+    int first[CRIA_COMM_MAX_RANKS + 1], hosts = find_hosts(o->comm, host, first);
+    cria_comm *direct, *local;
+    MPI_Comm comm = o->comm;
+    const int *ranks = o->ranks;
+    cria_health *health = o->health;
+    CRIA_TRY(cria_message_create(comm, ranks, options, health, split, release, o, &direct, err));
+    if (hosts == 0) {
+        MPI_Comm_free(&host);
+        *out = direct;
+        return CRIA_OK;
+    }
+    windowed *here = own(host, comm, ranks, health, NULL);
+    cria_status status = here ? make_shared(here, options, &local, err)
+                              : cria_fail(err, CRIA_ERR_MEMORY, "no memory for a host's ranks");
+    if (status != CRIA_OK) {
+        cria_comm_destroy(direct);
+        return status;
+    }
+    return cria_hosts_create(direct, local, first, hosts, split, out, err);
+}
+
+/* Makes the communicator over `comm`, which this call owns from then on: shared memory where it lies on one host. */
+static cria_status make(MPI_Comm comm, const int *parent_world, MPI_Comm parent, const cria_comm_options *options,
+                        cria_health *health, world *owned, cria_comm **out, cria_error *err) {
+    int rank, size, here;
+    MPI_Comm host;
+    MPI_Comm_rank(comm, &rank);
+    MPI_Comm_size(comm, &size);
+    windowed *o = own(comm, parent, parent_world, health, owned);
+    if (!o) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for a communicator of %d ranks", size);
+    cria_status status = split_hosts(comm, o->ranks[rank], options, &host, err);
     if (status != CRIA_OK) {
         release(o);
         return status;
     }
-    if (rank == 0) cria_shared_clear(memory, size);
-    MPI_Barrier(comm);
-    return cria_shared_create(memory, rank, size, ranks, options, health, &SHARED, o, out, err);
-}
-
-/* True if all ranks of `comm` lie on one host. */
-static bool on_one_host(MPI_Comm comm) {
-    MPI_Comm host;
-    int size, here;
-    MPI_Comm_size(comm, &size);
-    if (MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &host) != MPI_SUCCESS) return false;
+    MPI_Comm_set_errhandler(host, MPI_ERRORS_RETURN);
     MPI_Comm_size(host, &here);
+    if (here < size) return make_hosts(o, host, options, out, err);
     MPI_Comm_free(&host);
-    return here == size;
+    return make_shared(o, options, out, err);
 }
 
 static cria_status split(cria_comm *comm, int color, cria_comm **out, cria_error *err) {
-    windowed *o = strcmp(comm->ops->name, SHARED.name) == 0 ? cria_shared_owner(comm) : cria_message_owner(comm);
+    if (comm->ops->name == cria_hosts_name) comm = cria_hosts_direct(comm);
+    windowed *o = comm->ops->name == SHARED.name ? cria_shared_owner(comm) : cria_message_owner(comm);
     MPI_Comm part;
     CRIA_TRY(cria_comm_check(comm, err));
     CRIA_TRY(check(MPI_Comm_split(o->comm, color < 0 ? MPI_UNDEFINED : color, comm->rank, &part), "split", err));
     if (part == MPI_COMM_NULL) return CRIA_OK;
     MPI_Comm_set_errhandler(part, MPI_ERRORS_RETURN);
-    return make(part, o->ranks, o->comm, &comm->options, comm->health, !comm->options.messages && on_one_host(part),
-                NULL, out, err);
+    return make(part, o->ranks, o->comm, &comm->options, comm->health, NULL, out, err);
 }
 
 static int processors(void) {
@@ -181,7 +246,7 @@ static cria_status hear_all(const world *w, int size, cria_error *err) {
     return CRIA_OK;
 }
 
-static cria_status start_world(world *w, cria_comm_options *options, bool *one_host, cria_error *err) {
+static cria_status start_world(world *w, cria_comm_options *options, cria_error *err) {
     int level, rank, size, here;
     if (MPI_Init_thread(NULL, NULL, MPI_THREAD_MULTIPLE, &level) != MPI_SUCCESS)
         return cria_fail(err, CRIA_ERR_IO, "MPI cannot be started");
@@ -193,13 +258,9 @@ static cria_status start_world(world *w, cria_comm_options *options, bool *one_h
     MPI_Comm_size(w->all, &size);
     if (size > CRIA_COMM_MAX_RANKS)
         return cria_fail(err, CRIA_ERR_ARGUMENT, "%d ranks, the most are %d", size, CRIA_COMM_MAX_RANKS);
-    if (options->messages)
-        MPI_Comm_split(w->all, rank, 0, &w->host);
-    else
-        CRIA_TRY(check(MPI_Comm_split_type(w->all, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &w->host), "hosts", err));
+    CRIA_TRY(split_hosts(w->all, rank, options, &w->host, err));
     MPI_Comm_size(w->host, &here);
-    *one_host = here == size;
-    options->spin = options->spin && !options->messages && here <= processors();
+    options->spin = options->spin && !options->ranks_per_host && here <= processors();
     void *block;
     CRIA_TRY(share(w->host, cria_health_bytes(size), &w->window, &block, err));
     int host_rank;
@@ -208,7 +269,7 @@ static cria_status start_world(world *w, cria_comm_options *options, bool *one_h
     MPI_Barrier(w->all);
     CRIA_TRY(cria_health_create(block, rank, size, options->lost_seconds, true, &w->health, err));
     MPI_Barrier(w->all); /* from here on every rank beats */
-    if (*one_host) return CRIA_OK;
+    if (here == size) return CRIA_OK;
     CRIA_TRY(cria_message_beats_create(w->all, w->host, w->health, &w->beats, err));
     return hear_all(w, size, err);
 }
@@ -222,12 +283,11 @@ void cria_comm_end_world(int exit_code) {
 
 cria_status cria_comm_create_mpi(const cria_comm_options *given, cria_comm **out, cria_error *err) {
     cria_comm_options options = cria_comm_options_fill(given);
-    bool one_host = false;
     world *w = calloc(1, sizeof *w);
     if (!w) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for the world");
     *w = (world){.all = MPI_COMM_NULL, .host = MPI_COMM_NULL, .window = MPI_WIN_NULL};
-    cria_status status = start_world(w, &options, &one_host, err);
-    if (status == CRIA_OK) status = make(w->all, NULL, w->all, &options, w->health, one_host, w, out, err);
+    cria_status status = start_world(w, &options, err);
+    if (status == CRIA_OK) status = make(w->all, NULL, w->all, &options, w->health, w, out, err);
     return status; /* a world that did not come to life ends with the process */
 }
 

@@ -565,7 +565,8 @@ static cria_status lower_op(cria_lowering *l, int index) {
                      cria_op_info_of(cria_graph_op(l->graph, index)->kind)->name);
 }
 
-/* Tokens of a step come from any sequences and see each other through the cache: no rank can do with a part of them. */
+/* Tokens of a step come from any sequences and see each other through the cache: no rank can do with a part of them.
+ * Serving cuts a batch between sequences, over replicas of the whole plan. */
 static cria_status check_strategy(const cria_lowering *l, int index) {
     const cria_op *op = cria_graph_op(l->graph, index);
     const cria_strategy *s = cria_plan_strategy(l->plan, index);
@@ -575,8 +576,11 @@ static cria_status check_strategy(const cria_lowering *l, int index) {
         if (l->stage->mesh.size[axis] > 1 &&
             ((s->index[axis] >= 0 && indices[s->index[axis]].dim.extent == CRIA_SYMBOLIC) ||
              left_of(l, index).dim[axis] == 0))
-            return cria_fail(l->err, CRIA_ERR_UNSUPPORTED, "%s: the plan cuts the tokens of a step, as in training",
-                             cria_graph_tensor(l->graph, op->output)->name);
+            return cria_fail(
+                l->err, CRIA_ERR_UNSUPPORTED,
+                "operator \"%s\": the plan cuts the tokens of a step, as in training; when serving, requests are "
+                "spread over replicas",
+                cria_graph_tensor(l->graph, op->output)->name);
     return CRIA_OK;
 }
 

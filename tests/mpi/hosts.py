@@ -16,6 +16,7 @@ from server import FIXTURES, Server  # noqa: E402
 
 MODELS = [FIXTURES / "models" / name for name in ("llama-bf16-text", "opt-f16-text")]
 DEFAULT_MODEL, HIDDEN = "SmolLM2-135M-Instruct.Q4_1.gguf", 576
+RUN = ["-q", "--bind-to", "none", "--allow-run-as-root"]
 BODY = {"prompt": "hello there", "max_tokens": 24, "logprobs": 2}
 
 
@@ -68,12 +69,27 @@ def check_traffic(network):
     with Server(model, "--quiet", "--hostfile", network.hostfile(2, 2), "--tensor-parallel-size", 2, "--pipeline-parallel-size", 2,
                 "--max-model-len", 1024) as server:
         server.complete("warm", max_tokens=1)
-        before = network.cross_bytes()
+        before = network.cross_bytes()[0]
         tokens = server.complete("every word counts once " * 120, max_tokens=1)["usage"]["prompt_tokens"]
-        sent = network.cross_bytes() - before
+        sent = network.cross_bytes()[0] - before
     values = tokens * HIDDEN * 4
     print(f"{tokens} tokens: {values} bytes of values, {sent} bytes over the link", flush=True)
     assert tokens > 400 and values < sent < 1.15 * values, (tokens, values, sent)
+
+
+def check_collectives(network):
+    """Two ranks on each host: the bytes of every collective cross the link once, whatever both ranks need or give."""
+    times, floats = 8, 1 << 20  # mpi_comm.c
+    for what, there, back in (("all-reduce", 1, 1), ("reduce-scatter", 1, 0.5), ("all-gather", 0.5, 0.5), ("broadcast", 1, 0),
+                              ("all-to-all", 1, 1)):
+        before = network.cross_bytes()
+        done = subprocess.run(["mpirun", *RUN, "--hostfile", network.hostfile(2, 2), "-n", "4", os.environ["MPI_COMM"], "hosts",
+                               "0", "send", what, str(floats)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+        assert done.returncode == 0, done.stdout.decode()
+        sent = [(now - then) / (4 * times * floats) for now, then in zip(network.cross_bytes(), before)]
+        print(f"{what}: {sent[0]:.2f} and {sent[1]:.2f} of its bytes over the link, there and back", flush=True)
+        for got, want in zip(sent, (there, back)):
+            assert want <= got < 1.08 * want + 0.04, (what, sent)
 
 
 def end_of(server, stream, ends, failures):
@@ -137,6 +153,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         with TwoHosts(folder) as network:
             check_answers(network, plans, expected)
+            check_collectives(network)
             check_traffic(network)
             check_cut(network, plans[0][1])
         with TwoHosts(folder, delay=0.02) as network:

@@ -1,5 +1,7 @@
-/* Run by mpirun: every operation over processes. Arguments: "shared" or "messages"; "lose R": rank R dies instead, and
- * the others must be told within four seconds. */
+/* Run by mpirun: every operation over processes. Arguments: the backend that is expected, and how many ranks are to
+ * have a host of their own, 0: hosts as they are; "lose R" or "stop R": rank R dies or stops instead, and the others
+ * must be told within four seconds; "send WHAT FLOATS": only that collective of so many floats, for who counts bytes on
+ * the way. */
 #include "base/clock.h"
 #include "parallel/comm/comm.h"
 #include "tests/parallel/comm_case.h"
@@ -30,19 +32,54 @@ static int lose(cria_comm *comm, int victim, int signal) {
     _exit(rank == 0 ? 7 : 0);
 }
 
+/* One collective over and over: what crosses a link is counted outside. */
+static int send(cria_comm *comm, const char *what, int64_t count) {
+    enum { TIMES = 8 };
+    int rank = cria_comm_rank(comm), size = cria_comm_size(comm);
+    cria_error err = {0};
+    float *data = comm_array(rank, count * size, 0), *out = comm_array(rank, count * size, 0);
+    int64_t floats[64], bytes[64];
+    for (int r = 0; r < size; r++) {
+        floats[r] = cria_comm_part(count, size, r + 1) - cria_comm_part(count, size, r);
+        bytes[r] = floats[r] * (int64_t)sizeof *data;
+    }
+    for (int i = 0; i < TIMES; i++) {
+        cria_status status = CRIA_OK;
+        if (strcmp(what, "all-reduce") == 0)
+            status = cria_comm_all_reduce(comm, data, count, &err);
+        else if (strcmp(what, "reduce-scatter") == 0)
+            status = cria_comm_reduce_scatter(comm, data, out, floats, &err);
+        else if (strcmp(what, "all-gather") == 0)
+            status = cria_comm_all_gather(comm, data, out, bytes, &err);
+        else if (strcmp(what, "all-to-all") == 0) {
+            for (int r = 0; r < size; r++) bytes[r] = count / size * (int64_t)sizeof *data;
+            status = cria_comm_all_to_all(comm, data, bytes, out, bytes, &err);
+        } else
+            status = cria_comm_broadcast(comm, 1, data, count * (int64_t)sizeof *data, &err);
+        COMM_CHECK(status == CRIA_OK, "%s: %s", what, err.message);
+    }
+    COMM_CHECK(cria_comm_barrier(comm, &err) == CRIA_OK, "%s", err.message);
+    free(data);
+    free(out);
+    cria_comm_destroy(comm);
+    return 0;
+}
+
 int main(int argc, char **argv) {
-    cria_comm_options options = {.spin = true, .messages = argc > 1 && strcmp(argv[1], "messages") == 0};
+    if (argc < 3) return 2;
+    cria_comm_options options = {.spin = true, .ranks_per_host = atoi(argv[2])};
     cria_comm *comm;
     cria_error err = {0};
     if (cria_comm_create_mpi(&options, &comm, &err) != CRIA_OK) {
         fprintf(stderr, "%s\n", err.message);
         return 1;
     }
-    if (strcmp(cria_comm_backend(comm), options.messages ? "messages" : "shared memory") != 0) {
+    if (strcmp(cria_comm_backend(comm), argv[1]) != 0) {
         fprintf(stderr, "the backend is %s\n", cria_comm_backend(comm));
         return 1;
     }
-    if (argc > 3) return lose(comm, atoi(argv[3]), strcmp(argv[2], "stop") == 0 ? SIGSTOP : SIGKILL);
+    if (argc > 5) return send(comm, argv[4], atoll(argv[5]));
+    if (argc > 4) return lose(comm, atoi(argv[4]), strcmp(argv[3], "stop") == 0 ? SIGSTOP : SIGKILL);
     int result = comm_check_all(comm, 2000003);
     cria_comm_destroy(comm);
     return result;

@@ -107,11 +107,11 @@ class TwoHosts:
         return path
 
     def cross_bytes(self):
-        """Bytes that the first host has sent to the second."""
+        """Bytes that the first host has sent to the second, and received."""
         for line in pathlib.Path("/proc/thread-self/net/dev").read_text().splitlines():
             name, _, numbers = line.strip().partition(":")
             if name == self.devices[0]:
-                return int(numbers.split()[8])
+                return int(numbers.split()[8]), int(numbers.split()[0])
         raise KeyError(self.devices[0])
 
     def cut(self):
