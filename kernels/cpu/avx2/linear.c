@@ -31,11 +31,11 @@ CRIA_INLINE void f32_tile(const cria_dot *dot, const uint8_t *panel, const uint8
     const float *w = (const float *)(const void *)panel + dot->first * 16;
     __m256 acc[TILE_TOKENS][2];
     load_sums(sums, dot->fresh, acc, tokens);
-    rows += dot->first * 4;
-    for (int64_t k = 0; k < dot->steps; k++, w += 16, rows += 4) {
+    cria_tile_rows values = cria_rows_at(rows, dot->row_bytes, (size_t)dot->first * 4);
+    for (int64_t k = 0; k < dot->steps; k++, w += 16, values = cria_advance(values, 4)) {
         __m256 low = _mm256_load_ps(w), high = _mm256_load_ps(w + 8);
         CRIA_UNROLL for (int t = 0; t < tokens; t++) {
-            __m256 x = _mm256_broadcast_ss((const float *)(const void *)(rows + (size_t)t * dot->row_bytes));
+            __m256 x = _mm256_broadcast_ss((const float *)(const void *)cria_row_at(values, t));
             acc[t][0] = _mm256_fmadd_ps(x, low, acc[t][0]);
             acc[t][1] = _mm256_fmadd_ps(x, high, acc[t][1]);
         }
@@ -62,23 +62,23 @@ CRIA_INLINE void bf16_tile(const cria_dot *dot, const uint8_t *panel, const uint
     panel += dot->first * 64;
     rows += dot->first * 4;
     for (int64_t step = 0; step < dot->steps; step += WIDE / 2, rows += WIDE * 2) {
-        int64_t columns = dot->steps - step < WIDE / 2 ? (dot->steps - step) * 2 : WIDE;
+        int64_t pairs = dot->steps - step < WIDE / 2 ? dot->steps - step : WIDE / 2;
         for (int t = 0; t < tokens; t++) widen(rows + (size_t)t * dot->row_bytes, x[t]);
-        for (int64_t i = 0; i < columns; i++) {
-            __m256i low = _mm256_load_si256((const __m256i *)(const void *)panel);
-            __m256i high = _mm256_load_si256((const __m256i *)(const void *)(panel + 32));
-            if (i & 1) { /* a pair of columns shares a vector */
-                low = _mm256_and_si256(low, high_half);
-                high = _mm256_and_si256(high, high_half);
-                panel += 64;
-            } else {
-                low = _mm256_slli_epi32(low, 16);
-                high = _mm256_slli_epi32(high, 16);
-            }
-            CRIA_UNROLL for (int t = 0; t < tokens; t++) {
-                __m256 value = _mm256_broadcast_ss(&x[t][i]);
-                acc[t][0] = _mm256_fmadd_ps(value, _mm256_castsi256_ps(low), acc[t][0]);
-                acc[t][1] = _mm256_fmadd_ps(value, _mm256_castsi256_ps(high), acc[t][1]);
+        for (int64_t i = 0; i < pairs; i++, panel += 64) {
+            if (dot->prefetch) CRIA_PREFETCH(panel);
+            CRIA_UNROLL for (int odd = 0; odd < 2; odd++) { /* a pair of columns shares a vector */
+                const uint8_t *pair = panel;
+                /* Read twice: kept in registers, it would drive sums out of theirs. */
+                __asm__ volatile("" : "+r"(pair));
+                __m256i low = _mm256_load_si256((const __m256i *)(const void *)pair);
+                __m256i high = _mm256_load_si256((const __m256i *)(const void *)(pair + 32));
+                low = odd ? _mm256_and_si256(low, high_half) : _mm256_slli_epi32(low, 16);
+                high = odd ? _mm256_and_si256(high, high_half) : _mm256_slli_epi32(high, 16);
+                CRIA_UNROLL for (int t = 0; t < tokens; t++) {
+                    __m256 value = _mm256_broadcast_ss(&x[t][2 * i + odd]);
+                    acc[t][0] = _mm256_fmadd_ps(value, _mm256_castsi256_ps(low), acc[t][0]);
+                    acc[t][1] = _mm256_fmadd_ps(value, _mm256_castsi256_ps(high), acc[t][1]);
+                }
             }
         }
     }

@@ -181,22 +181,24 @@ CRIA_INLINE void chunk_tile(const cria_panel_type type, const cria_dot *dot, con
                             float *sums, const int tokens) {
     const size_t row_bytes = dot->row_bytes;
     const row_tail tail = tail_of(type, dot, rows);
-    const uint8_t *w = chunk->weights[0], *x = rows + dot->first * group_steps(type) * 4;
+    const uint8_t *w = chunk->weights[0];
+    cria_tile_rows x = cria_rows_at(rows, row_bytes, (size_t)(dot->first * group_steps(type)) * 4);
     for (int64_t g = 0; g < dot->steps; g += run_groups(type)) {
         const size_t at = (size_t)(dot->first + g) * 4;
         const int64_t steps = run_steps(type, dot, dot->first + g);
         __m256i products[TILE_TOKENS][2];
         CRIA_UNROLL for (int t = 0; t < tokens; t++) products[t][0] = products[t][1] =
             first_products(type, tail.sums + at + (size_t)t * row_bytes);
-        for (int64_t step = 0; step < steps; step += 2, w += 128, x += 8) {
+        for (int64_t step = 0; step < steps; step += 2, w += 128) {
             CRIA_UNROLL for (int s = 0; s < 2; s++) {
                 __m256i low = load(w + 64 * s), high = load(w + 64 * s + 32);
                 CRIA_UNROLL for (int t = 0; t < tokens; t++) {
-                    __m256i values = broadcast_step(x + 4 * s + (size_t)t * row_bytes);
+                    __m256i values = broadcast_step(cria_row_at(x, t) + 4 * s);
                     products[t][0] = add_step(type, products[t][0], low, values);
                     products[t][1] = add_step(type, products[t][1], high, values);
                 }
             }
+            x = cria_advance(x, 8);
         }
         CRIA_UNROLL for (int i = 0; i < 2 * tokens; i++) {
             __m256 d = _mm256_load_ps(chunk->d[g] + i % 2 * 8), m = _mm256_load_ps(chunk->m[g] + i % 2 * 8);

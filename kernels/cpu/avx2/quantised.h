@@ -10,6 +10,26 @@ cria_dot_panels cria_close_i8_avx2, cria_close_grouped_avx2; /* of the wide type
 /* Groups of 32 columns of one call with more than a few tokens. */
 enum { CRIA_CHUNK_GROUPS = CRIA_WIDE_RUN / CRIA_GROUP };
 
+/* The rows of a tile of up to six tokens behind two pointers: each row is at one of them or one or two strides beyond,
+ * which an address says by itself. Left alone, the compiler adds up addresses before every broadcast. */
+typedef struct {
+    const uint8_t *low, *high;
+    size_t stride;
+} cria_tile_rows;
+
+CRIA_INLINE cria_tile_rows cria_advance(cria_tile_rows rows, size_t bytes) {
+    rows.low += bytes;
+    rows.high += bytes;
+    __asm__("" : "+r"(rows.low), "+r"(rows.high));
+    return rows;
+}
+CRIA_INLINE cria_tile_rows cria_rows_at(const uint8_t *first, size_t stride, size_t bytes) {
+    return cria_advance((cria_tile_rows){first, first + 3 * stride, stride}, bytes);
+}
+CRIA_INLINE const uint8_t *cria_row_at(cria_tile_rows rows, int t) {
+    return t < 3 ? rows.low + (size_t)t * rows.stride : rows.high + (size_t)(t - 3) * rows.stride;
+}
+
 typedef void cria_tile(const cria_dot *dot, const uint8_t *panel, const uint8_t *rows, int64_t tokens, float *sums);
 
 /* Every panel of a call with all its tokens, in tiles of at most `most` tokens and as even as can be. */
