@@ -166,6 +166,35 @@ static void quantised_layers_stay_near_the_f32_layer(void **state) {
     cria_pool_destroy(pool);
 }
 
+/* All weights but one of a group at the top of their range, activations at the top or the bottom of theirs: what
+ * overflows or saturates on the way is seen here. */
+static void the_largest_sums_do_not_overflow(void **state) {
+    (void)state;
+    enum { ROWS = 17, COLS = 1600, TOKENS = 13 };
+    cria_pool *pool = make_pool(1);
+    float out[TOKENS * ROWS];
+    for (int isa = CRIA_ISA_REF; isa <= (int)cria_isa_best(); isa++) {
+        cria_kernels kernels;
+        cria_kernels_select((cria_isa)isa, &kernels);
+        for (int type = 0; type < CRIA_PANEL_COUNT; type++) {
+            layer l = make_layer((cria_panel_type)type, ROWS, COLS, TOKENS, 3);
+            for (int i = 0; i < ROWS * COLS; i++) l.matrix[i] = i % COLS % 32 == 0 ? 0 : 1;
+            for (int i = 0; i < TOKENS * COLS; i++) l.in[i] = i / COLS % 2 ? -1 : 1;
+            memset(l.bias, 0, sizeof *l.bias * ROWS);
+            memset(l.residual, 0, sizeof *l.residual * ROWS * TOKENS);
+            free((void *)l.panels.data);
+            l.panels = pack_matrix((cria_panel_type)type, ROWS, COLS, l.matrix);
+            for (int tokens = 1; tokens <= TOKENS; tokens += TOKENS - 1) {
+                run_layer(&kernels, pool, &l, 0, tokens, CRIA_ACT_NONE, out, ROWS);
+                for (int i = 0; i < tokens * ROWS; i++)
+                    assert_float_equal(out[i], (i / ROWS % 2 ? -1 : 1) * COLS * 31 / 32, 0.5); /* d is an f16 */
+            }
+            free_layer(&l);
+        }
+    }
+    cria_pool_destroy(pool);
+}
+
 static void a_row_is_bit_for_bit_the_same_in_any_batch_and_on_any_number_of_workers(void **state) {
     (void)state;
     enum { ROWS = 53, COLS = 165, TOKENS = 40 };
@@ -305,6 +334,7 @@ int main(void) {
         cmocka_unit_test(every_overlay_agrees_with_the_reference_on_odd_shapes),
         cmocka_unit_test(no_block_of_tokens_is_larger_than_the_sums_have_room_for),
         cmocka_unit_test(quantised_layers_stay_near_the_f32_layer),
+        cmocka_unit_test(the_largest_sums_do_not_overflow),
         cmocka_unit_test(a_row_is_bit_for_bit_the_same_in_any_batch_and_on_any_number_of_workers),
         cmocka_unit_test(large_layers_are_cut_without_gaps),
         cmocka_unit_test(activations_are_right_over_the_whole_range),
