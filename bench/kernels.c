@@ -102,12 +102,15 @@ static double least_seconds(const bench *b, stack *s, double read_bytes, cria_ra
     return best;
 }
 
+/* Those that were named, or else those that this instruction set packs into. */
 static bool wanted(const bench *b, int type) {
     const char *name = cria_panel_type_name((cria_panel_type)type), *at = b->types;
     size_t length = strlen(name);
     for (; at; at = strchr(at, ','), at += at ? 1 : 0)
         if (strncmp(at, name, length) == 0 && (at[length] == 0 || at[length] == ',')) return true;
-    return !b->types;
+    for (int i = 0; !b->types && i < CRIA_PANEL_COUNT; i++)
+        if (b->kernels->panel[i] == (cria_panel_type)type) return true;
+    return false;
 }
 
 static void decode(const bench *b, int64_t rows, int64_t cols) {
