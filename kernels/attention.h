@@ -11,7 +11,7 @@
 #include "kernels/kernels.h"
 
 enum {
-    ATTENTION_ROWS = 32,     /* rows (a query of one head of a KV head's group) that one work item carries */
+    ATTENTION_ROWS = 48,     /* rows (a query of one head of a KV head's group) that one work item carries */
     ATTENTION_STEP = 64,     /* keys between two updates of the running maximum; a multiple of every block size taken */
     ATTENTION_SEGMENT = 512, /* keys of a segment, a multiple of the step */
     ATTENTION_SLOTS = 64,    /* segment results that each worker's scratch has room for when segments are spread */
@@ -34,7 +34,7 @@ static inline int64_t attention_query_rows(int64_t heads, int64_t kv_heads) {
 
 typedef struct {
     float *weights; /* [ATTENTION_ROWS][ATTENTION_STEP]: scores, then weights */
-    float *page;    /* the keys or the values of one page as f32 */
+    float *q;       /* [ATTENTION_ROWS][head dim]: the queries */
     float *segment; /* [ATTENTION_ROWS] records of the present segment */
     float *whole;   /* [ATTENTION_ROWS] records of all segments so far */
     float *slots;   /* [ATTENTION_SLOTS][query rows] records: of one sequence, KV head and segment each */
@@ -42,16 +42,15 @@ typedef struct {
 } attention_scratch;
 
 /* Cuts one worker's scratch memory; `memory` may be NULL where only the size is wanted. */
-static inline attention_scratch attention_cut(float *memory, int64_t block_tokens, int64_t heads, int64_t kv_heads,
-                                              int64_t head_dim) {
+static inline attention_scratch attention_cut(float *memory, int64_t heads, int64_t kv_heads, int64_t head_dim) {
     int64_t records = ATTENTION_ROWS * attention_record(head_dim), weights = ATTENTION_ROWS * ATTENTION_STEP;
-    int64_t page = (int64_t)cria_round_up((size_t)(block_tokens * head_dim), ATTENTION_LANES);
+    int64_t q = ATTENTION_ROWS * attention_dim(head_dim);
     int64_t slots = ATTENTION_SLOTS * attention_query_rows(heads, kv_heads) * attention_record(head_dim);
-    attention_scratch cut = {.floats = weights + page + 2 * records + slots};
+    attention_scratch cut = {.floats = weights + q + 2 * records + slots};
     if (memory) {
         cut.weights = memory;
-        cut.page = cut.weights + weights;
-        cut.segment = cut.page + page;
+        cut.q = cut.weights + weights;
+        cut.segment = cut.q + q;
         cut.whole = cut.segment + records;
         cut.slots = cut.whole + records;
     }

@@ -118,7 +118,7 @@ typedef struct {
     int64_t out_stride;
     void *scratch; /* workers * cria_attention_scratch_bytes */
 } cria_attention_args;
-size_t cria_attention_scratch_bytes(int64_t block_tokens, int64_t heads, int64_t kv_heads, int64_t head_dim);
+size_t cria_attention_scratch_bytes(int64_t heads, int64_t kv_heads, int64_t head_dim);
 
 /* out[r] = in[rows[r]]. */
 typedef struct {

@@ -17,8 +17,8 @@ size_t cria_kv_block_bytes(cria_type type, int64_t block_tokens, int64_t kv_head
     return cria_round_up(bytes, CACHE_LINE);
 }
 
-size_t cria_attention_scratch_bytes(int64_t block_tokens, int64_t heads, int64_t kv_heads, int64_t head_dim) {
-    attention_scratch cut = attention_cut(NULL, block_tokens, heads, kv_heads, head_dim);
+size_t cria_attention_scratch_bytes(int64_t heads, int64_t kv_heads, int64_t head_dim) {
+    attention_scratch cut = attention_cut(NULL, heads, kv_heads, head_dim);
     return cria_round_up((size_t)cut.floats * sizeof(float), CACHE_LINE);
 }
 

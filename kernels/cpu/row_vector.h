@@ -133,6 +133,19 @@ VECTOR_INLINE vi vi_unpack_high_pairs(vi a, vi b) {
     return _mm512_unpackhi_epi64(a, b);
 }
 
+/* 2 * LANES bf16 as the even and the odd ones. */
+VECTOR_INLINE void vf_load_bf16_pairs(const uint16_t *p, vf *even, vf *odd) {
+    vi both = _mm512_loadu_si512(p);
+    *even = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
+    *odd = _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32((int)0xffff0000u)));
+}
+/* The inverse of vf_load_pairs. */
+VECTOR_INLINE void vf_store_pairs(float *p, vf even, vf odd) {
+    const vi low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    const vi high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    vf_store(p, _mm512_permutex2var_ps(even, low, odd));
+    vf_store(p + LANES, _mm512_permutex2var_ps(even, high, odd));
+}
 /* Splits 2 * LANES interleaved floats into the even and the odd ones. */
 VECTOR_INLINE void vf_load_pairs(const float *p, vf *even, vf *odd) {
     const vi evens = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
@@ -277,6 +290,18 @@ VECTOR_INLINE vi vi_unpack_high_pairs(vi a, vi b) {
     return _mm256_unpackhi_epi64(a, b);
 }
 
+/* 2 * LANES bf16 as the even and the odd ones. */
+VECTOR_INLINE void vf_load_bf16_pairs(const uint16_t *p, vf *even, vf *odd) {
+    vi both = _mm256_loadu_si256((const __m256i *)p);
+    *even = _mm256_castsi256_ps(_mm256_slli_epi32(both, 16));
+    *odd = _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32((int)0xffff0000u)));
+}
+/* The inverse of vf_load_pairs. */
+VECTOR_INLINE void vf_store_pairs(float *p, vf even, vf odd) {
+    vf low = _mm256_unpacklo_ps(even, odd), high = _mm256_unpackhi_ps(even, odd);
+    vf_store(p, _mm256_permute2f128_ps(low, high, 0x20));
+    vf_store(p + LANES, _mm256_permute2f128_ps(low, high, 0x31));
+}
 /* Splits 2 * LANES interleaved floats into the even and the odd ones. */
 VECTOR_INLINE void vf_load_pairs(const float *p, vf *even, vf *odd) {
     vf a = vf_load(p), b = vf_load(p + LANES);

@@ -17,6 +17,12 @@ typedef __mmask16 vmask;
 VECTOR_INLINE vf vf_set(float x) {
     return _mm512_set1_ps(x);
 }
+/* One value in all lanes, read anew each time: where registers are short, the compiler must not keep it. */
+VECTOR_INLINE vf vf_read(const float *p) {
+    vf x;
+    __asm__ volatile("vbroadcastss %1, %0" : "=v"(x) : "m"(*p));
+    return x;
+}
 VECTOR_INLINE vf vf_load(const float *p) {
     return _mm512_loadu_ps(p);
 }
@@ -65,6 +71,12 @@ typedef __m256 vmask;
 
 VECTOR_INLINE vf vf_set(float x) {
     return _mm256_set1_ps(x);
+}
+/* One value in all lanes, read anew each time: where registers are short, the compiler must not keep it. */
+VECTOR_INLINE vf vf_read(const float *p) {
+    vf x;
+    __asm__ volatile("vbroadcastss %1, %0" : "=x"(x) : "m"(*p));
+    return x;
 }
 VECTOR_INLINE vf vf_load(const float *p) {
     return _mm256_loadu_ps(p);

@@ -53,7 +53,7 @@ static void attend(const kv_view *kv, int64_t keys, const float *q, float scale,
 void cria_ref_attention(const cria_attention_args *args, cria_worker *worker) {
     const cria_kv_layer *layer = args->layer;
     int64_t dim = layer->head_dim, rows = args->query_begin[args->sequences], begin, end, sequence = 0;
-    size_t scratch = cria_attention_scratch_bytes(layer->block_tokens, args->heads, layer->kv_heads, dim);
+    size_t scratch = cria_attention_scratch_bytes(args->heads, layer->kv_heads, dim);
     double *sum = (double *)((char *)args->scratch + (size_t)worker->index * scratch);
     while (cria_worker_take(worker, rows * args->heads, 1, &begin, &end)) {
         int64_t row = begin / args->heads, head = begin % args->heads;

@@ -42,8 +42,7 @@ static int64_t scratch_stride(const cria_executor *e) {
         }
         if (ins->what != CRIA_DO_KERNEL || ins->kernel != CRIA_KERNEL_attention) continue;
         const cria_kv_spec *kv = &e->program->kv[ins->operand[0].index];
-        int64_t bytes =
-            (int64_t)cria_attention_scratch_bytes(e->options.block_tokens, ins->heads, kv->kv_heads, kv->head_dim);
+        int64_t bytes = (int64_t)cria_attention_scratch_bytes(ins->heads, kv->kv_heads, kv->head_dim);
         if (bytes > most) most = bytes;
     }
     return (most + 63) / 64 * 64;

@@ -242,7 +242,7 @@ static bool set_attention(loop *l, const cria_sample *s, int64_t head_dim) {
         (int64_t)cria_kv_block_bytes(l->layer.type, BLOCK_TOKENS, l->layer.kv_heads, l->layer.head_dim);
     l->copy_bytes = l->layer.block_bytes * blocks * sequences;
     int64_t heads = (int64_t)s->columns / head_dim,
-            scratch = (int64_t)cria_attention_scratch_bytes(BLOCK_TOKENS, heads, l->layer.kv_heads, head_dim);
+            scratch = (int64_t)cria_attention_scratch_bytes(heads, l->layer.kv_heads, head_dim);
     int64_t ints = 2 * sequences + 1 + sequences * blocks + rows;
     if (l->layer.kv_heads < 1 || heads % l->layer.kv_heads || l->copy_bytes > bed->cold.bytes ||
         ints > bed->int_count || !fits(rows, heads * head_dim * 4) ||

@@ -27,6 +27,8 @@ static const attention_case CASES[] = {
     {CRIA_BF16, 32, 8, 2, 128, 1, 2, {37, 4}, {37, 700}},
     {CRIA_BF16, 16, 3, 1, 72, 1, 1, {48}, {560}},
     {CRIA_F32, 48, 2, 2, 24, 1, 2, {1, 20}, {130, 60}},
+    {CRIA_BF16, 64, 8, 8, 64, 1, 5, {1, 1, 1, 1, 1}, {65, 600, 128, 1, 90}}, /* several KV heads in one item */
+    {CRIA_BF16, 32, 14, 2, 32, 1, 3, {9, 1, 100}, {200, 40, 101}},           /* groups that end inside a query */
 };
 
 /* A filled cache and the queries of every position of every sequence. */
@@ -98,7 +100,7 @@ static void run(const scene *s, const cria_kernels *table, cria_pool *pool, int 
         query_begin[i - first + 1] = row;
         context[i - first] = (int32_t)end[i];
     }
-    size_t scratch = cria_attention_scratch_bytes(c->block_tokens, c->heads, c->kv_heads, c->head_dim);
+    size_t scratch = cria_attention_scratch_bytes(c->heads, c->kv_heads, c->head_dim);
     cria_attention_args args = {.layer = &s->layer,
                                 .sequences = last - first,
                                 .query_begin = query_begin,
@@ -206,10 +208,9 @@ static void run_chunked(const scene *s, const cria_kernels *table, cria_pool *po
 static void results_are_bit_identical_for_every_chunking_batch_and_number_of_workers(void **state) {
     (void)state;
     static const attention_case cases[] = {
-        {CRIA_F32, 16, 4, 2, 20, 1, 3, {0}, {61, 40, 33}},
-        {CRIA_BF16, 32, 3, 1, 64, 2, 3, {0}, {65, 1, 32}},
-        {CRIA_F32, 32, 2, 2, 15, 1, 2, {0}, {90, 64}},
-        {CRIA_BF16, 16, 2, 2, 15, 1, 2, {0}, {50, 600}},
+        {CRIA_F32, 16, 4, 2, 20, 1, 3, {0}, {61, 40, 33}},    {CRIA_BF16, 32, 3, 1, 64, 2, 3, {0}, {65, 1, 32}},
+        {CRIA_F32, 32, 2, 2, 15, 1, 2, {0}, {90, 64}},        {CRIA_BF16, 16, 2, 2, 15, 1, 2, {0}, {50, 600}},
+        {CRIA_BF16, 64, 14, 2, 32, 1, 3, {0}, {130, 70, 64}},
     };
     static const int64_t chunks[] = {1, 7, 16, 33, 1000};
     cria_kernels tables[MOST_TABLES];

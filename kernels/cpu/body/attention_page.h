@@ -1,7 +1,8 @@
 /* The inner loops of attention: several rows against the keys or the values of one page.
  *
  * Which rows are taken together changes nothing in a row's own order of additions: scores are added dimension by
- * dimension, values key by key. */
+ * dimension, values key by key. While one part of a page is read, another is asked for, a line for a line, so that the
+ * memory has the same work all the time and never more requests than it can hold. */
 #ifndef CRIA_KERNELS_CPU_BODY_ATTENTION_PAGE_H
 #define CRIA_KERNELS_CPU_BODY_ATTENTION_PAGE_H
 
@@ -9,148 +10,174 @@
 #include "kernels/cpu/row_vector.h"
 
 enum {
-    GROUP_ROWS = LANES == 16 ? 8 : 4, /* rows taken together: with two vectors each, half of the registers */
-    MOST_GROUP_ROWS = 8,
-    SCORE_VECTORS = 2,
-    VALUE_VECTORS = 4,
-    FEW_VALUE_ROWS = LANES == 16 ? 4 : 2 /* up to here all of VALUE_VECTORS fit, beyond it half of them */
+    GROUP_ROWS = LANES == 16 ? 8 : 6, /* rows taken together, with two vectors each */
+    FEW_ROWS = LANES == 16 ? 4 : 3,   /* up to here four vectors each fit into the registers */
+    MOST_VECTORS = 8                  /* of a single row */
 };
 
 #define UNROLL _Pragma("clang loop unroll(full)")
 
-/* `vectors` vectors of a page's elements, from element `at`; of the last only `last` lanes. */
-VECTOR_INLINE void load_page(cria_type type, const void *page, int64_t at, const int vectors, int64_t last, vf *out) {
+VECTOR_INLINE size_t element_bytes(cria_type type) {
+    return type == CRIA_BF16 ? sizeof(uint16_t) : sizeof(float);
+}
+
+/* `vectors` vectors of elements; of the last only `last` lanes. Whole pairs of vectors of bf16 come as their even and
+ * odd elements, which takes half the instructions: arrange_pairs has them in order. */
+VECTOR_INLINE void load_elements(cria_type type, const char *from, const int vectors, int64_t last, vf *out) {
+    if (type == CRIA_BF16 && vectors % 2 == 0) {
+        UNROLL for (int v = 0; v < vectors; v += 2) {
+            vf_load_bf16_pairs((const uint16_t *)from + v * LANES, &out[v], &out[v + 1]);
+        }
+        return;
+    }
     UNROLL for (int v = 0; v < vectors; v++) {
-        int64_t count = v == vectors - 1 ? last : LANES, from = at + v * LANES;
+        int64_t count = v == vectors - 1 ? last : LANES;
         if (type == CRIA_BF16) {
-            const uint16_t *p = (const uint16_t *)page + from;
+            const uint16_t *p = (const uint16_t *)from + v * LANES;
             out[v] = count == LANES ? vf_load_bf16(p) : vf_load_bf16_first(p, count);
         } else {
-            const float *p = (const float *)page + from;
+            const float *p = (const float *)from + v * LANES;
             out[v] = count == LANES ? vf_load(p) : vf_load_first(p, count);
         }
     }
 }
 
-/* Scores of `rows` rows against `vectors` vectors of keys, in one pass over the page. */
-VECTOR_INLINE void score_vectors(cria_type type, const float *const *q, const int rows, const void *keys, int64_t dim,
-                                 int64_t block_tokens, const int vectors, float *scores) {
-    vf sums[MOST_GROUP_ROWS][SCORE_VECTORS], k[SCORE_VECTORS];
+/* Sums in memory are in order, in registers as load_elements has their elements. */
+VECTOR_INLINE void load_sums(cria_type type, const float *from, const int vectors, vf *sums) {
+    if (type == CRIA_BF16 && vectors % 2 == 0) {
+        UNROLL for (int v = 0; v < vectors; v += 2) vf_load_pairs(from + v * LANES, &sums[v], &sums[v + 1]);
+    } else {
+        UNROLL for (int v = 0; v < vectors; v++) sums[v] = vf_load(from + v * LANES);
+    }
+}
+VECTOR_INLINE void store_sums(cria_type type, float *to, const int vectors, const vf *sums) {
+    if (type == CRIA_BF16 && vectors % 2 == 0) {
+        UNROLL for (int v = 0; v < vectors; v += 2) vf_store_pairs(to + v * LANES, sums[v], sums[v + 1]);
+    } else {
+        UNROLL for (int v = 0; v < vectors; v++) vf_store(to + v * LANES, sums[v]);
+    }
+}
+
+/* sums[r] += factor of row r * the elements, two vectors at a time: that leaves registers for twelve sums. */
+#define MULTIPLY_ADD(elements, factor, last, sums)                                                                     \
+    UNROLL for (int v = 0; v < vectors; v += 2) {                                                                      \
+        const int width = vectors - v < 2 ? vectors - v : 2;                                                           \
+        vf x[2];                                                                                                       \
+        load_elements(type, (elements) + v * LANES * (int64_t)element_bytes(type), width, last, x);                    \
+        UNROLL for (int r = 0; r < rows; r++) {                                                                        \
+            vf f = vf_read(&(factor));                                                                                 \
+            UNROLL for (int w = 0; w < width; w++) sums[r][v + w] = vf_fma(f, x[w], sums[r][v + w]);                   \
+        }                                                                                                              \
+    }
+
+/* Scores of `rows` rows, q[rows][dim], against `vectors` vectors of keys. What lies `ahead` bytes further is asked for
+ * on the way. */
+VECTOR_INLINE void score_vectors(cria_type type, const float *q, const int rows, const char *keys, int64_t dim,
+                                 int64_t block_tokens, const int vectors, int64_t ahead, float *scores) {
+    vf sums[GROUP_ROWS][MOST_VECTORS];
     UNROLL for (int r = 0; r < rows; r++) {
         UNROLL for (int v = 0; v < vectors; v++) sums[r][v] = vf_set(0);
     }
-    for (int64_t d = 0; d < dim; d++) {
-        load_page(type, keys, d * block_tokens, vectors, LANES, k);
-        UNROLL for (int r = 0; r < rows; r++) {
-            vf x = vf_set(q[r][d]);
-            UNROLL for (int v = 0; v < vectors; v++) sums[r][v] = vf_fma(x, k[v], sums[r][v]);
-        }
+    int64_t step = block_tokens * (int64_t)element_bytes(type);
+    for (int64_t d = 0; d < dim; d++, keys += step) {
+        _mm_prefetch(keys + ahead, _MM_HINT_T1);
+        MULTIPLY_ADD(keys, q[r * dim + d], LANES, sums)
     }
-    UNROLL for (int r = 0; r < rows; r++) {
-        UNROLL for (int v = 0; v < vectors; v++) vf_store(scores + r * ATTENTION_STEP + v * LANES, sums[r][v]);
-    }
+    UNROLL for (int r = 0; r < rows; r++) store_sums(type, scores + r * ATTENTION_STEP, vectors, sums[r]);
 }
-
-/* CASE for every number of rows below a whole group. */
-#if defined(__AVX512F__)
-#define FEWER_ROWS(CASE) CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7)
-#else
-#define FEWER_ROWS(CASE) CASE(1) CASE(2) CASE(3)
-#endif
 
 /* Scores of `rows` rows against all keys of a page. */
-VECTOR_INLINE void score_rows(cria_type type, const float *const *q, int64_t rows, const void *keys, int64_t dim,
-                              int64_t block_tokens, const int vectors, float *scores) {
-    const size_t size = type == CRIA_BF16 ? sizeof(uint16_t) : sizeof(float);
-    for (int64_t first = 0; first < block_tokens; first += vectors * LANES) {
-        const void *at = (const char *)keys + (size_t)first * size;
-        float *to = scores + first;
-        int64_t r = 0;
-        for (; r + GROUP_ROWS <= rows; r += GROUP_ROWS)
-            score_vectors(type, q + r, GROUP_ROWS, at, dim, block_tokens, vectors, to + r * ATTENTION_STEP);
-        switch (rows - r) {
-#define CASE(n)                                                                                                        \
-    case n:                                                                                                            \
-        score_vectors(type, q + r, n, at, dim, block_tokens, vectors, to + r * ATTENTION_STEP);                        \
-        break;
-            FEWER_ROWS(CASE)
-#undef CASE
-        }
-    }
-}
-
-static void score_page(cria_type type, const float *const *q, int64_t rows, const void *keys, int64_t dim,
-                       int64_t block_tokens, float *scores) {
-    bool two = block_tokens % (2 * LANES) == 0;
-    if (type == CRIA_BF16) {
-        if (two) {
-            score_rows(CRIA_BF16, q, rows, keys, dim, block_tokens, 2, scores);
-        } else {
-            score_rows(CRIA_BF16, q, rows, keys, dim, block_tokens, 1, scores);
-        }
-    } else if (two) {
-        score_rows(CRIA_F32, q, rows, keys, dim, block_tokens, 2, scores);
-    } else {
-        score_rows(CRIA_F32, q, rows, keys, dim, block_tokens, 1, scores);
-    }
-}
-
-/* `vectors` vectors of the sums of `rows` rows, the last vector with `last` lanes of values. */
-VECTOR_INLINE void value_vectors(cria_type type, const float *weights, const int rows, int64_t keys, const void *values,
-                                 int64_t dim, int64_t at, const int vectors, int64_t last, float *sums,
-                                 int64_t record) {
-    vf sum[MOST_GROUP_ROWS][VALUE_VECTORS], value[VALUE_VECTORS];
-    UNROLL for (int r = 0; r < rows; r++) {
-        UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = vf_load(sums + r * record + at + v * LANES);
-    }
-    for (int64_t key = 0; key < keys; key++) {
-        load_page(type, values, key * dim + at, vectors, last, value);
-        UNROLL for (int r = 0; r < rows; r++) {
-            vf weight = vf_set(weights[r * ATTENTION_STEP + key]);
-            UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = vf_fma(weight, value[v], sum[r][v]);
-        }
-    }
-    UNROLL for (int r = 0; r < rows; r++) {
-        UNROLL for (int v = 0; v < vectors; v++) vf_store(sums + r * record + at + v * LANES, sum[r][v]);
-    }
-}
-
-/* Adds weight * value of the first `keys` keys of a page to the sums of `rows` rows. */
-VECTOR_INLINE void value_rows(cria_type type, const float *weights, const int rows, int64_t keys, const void *values,
-                              int64_t dim, float *sums, int64_t record) {
-    const int most = rows <= FEW_VALUE_ROWS ? VALUE_VECTORS : VALUE_VECTORS / 2;
+VECTOR_INLINE void score_rows(cria_type type, const float *q, const int rows, const char *keys, int64_t dim,
+                              int64_t block_tokens, int64_t ahead, float *scores) {
+    const int most = rows <= FEW_ROWS ? 4 : 2;
+    const size_t size = element_bytes(type);
     int64_t at = 0;
-    for (; at + most * LANES <= dim; at += most * LANES)
-        value_vectors(type, weights, rows, keys, values, dim, at, most, LANES, sums, record);
-    for (; at + 2 * LANES <= dim; at += 2 * LANES)
-        value_vectors(type, weights, rows, keys, values, dim, at, 2, LANES, sums, record);
-    for (; at + LANES <= dim; at += LANES)
-        value_vectors(type, weights, rows, keys, values, dim, at, 1, LANES, sums, record);
-    if (at < dim) value_vectors(type, weights, rows, keys, values, dim, at, 1, dim - at, sums, record);
+    for (; at + most * LANES <= block_tokens; at += most * LANES)
+        score_vectors(type, q, rows, keys + (size_t)at * size, dim, block_tokens, most, ahead, scores + at);
+    for (; at + 2 * LANES <= block_tokens; at += 2 * LANES)
+        score_vectors(type, q, rows, keys + (size_t)at * size, dim, block_tokens, 2, ahead, scores + at);
+    for (; at < block_tokens; at += LANES)
+        score_vectors(type, q, rows, keys + (size_t)at * size, dim, block_tokens, 1, ahead, scores + at);
 }
 
-VECTOR_INLINE void value_count(cria_type type, const float *weights, int64_t rows, int64_t keys, const void *values,
-                               int64_t dim, float *sums, int64_t record) {
+/* CASE for every number of rows that are taken together. */
+#if defined(__AVX512F__)
+#define GROUP_SIZES(CASE) CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
+#else
+#define GROUP_SIZES(CASE) CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#endif
+
+VECTOR_INLINE void score_group(cria_type type, const float *q, int64_t rows, const char *keys, int64_t dim,
+                               int64_t block_tokens, int64_t ahead, float *scores) {
     switch (rows) {
 #define CASE(n)                                                                                                        \
     case n:                                                                                                            \
-        value_rows(type, weights, n, keys, values, dim, sums, record);                                                 \
+        score_rows(type, q, n, keys, dim, block_tokens, ahead, scores);                                                \
         break;
-        FEWER_ROWS(CASE)
+        GROUP_SIZES(CASE)
 #undef CASE
-    default:
-        value_rows(type, weights, GROUP_ROWS, keys, values, dim, sums, record);
-        break;
     }
 }
 
 /* Up to GROUP_ROWS rows. */
-static void value_page(cria_type type, const float *weights, int64_t rows, int64_t keys, const void *values,
-                       int64_t dim, float *sums, int64_t record) {
+static void score_page(cria_type type, const float *q, int64_t rows, const char *keys, int64_t dim,
+                       int64_t block_tokens, int64_t ahead, float *scores) {
     if (type == CRIA_BF16) {
-        value_count(CRIA_BF16, weights, rows, keys, values, dim, sums, record);
+        score_group(CRIA_BF16, q, rows, keys, dim, block_tokens, ahead, scores);
     } else {
-        value_count(CRIA_F32, weights, rows, keys, values, dim, sums, record);
+        score_group(CRIA_F32, q, rows, keys, dim, block_tokens, ahead, scores);
+    }
+}
+
+/* `vectors` vectors of the sums of `rows` rows, the last vector with `last` lanes of values. */
+VECTOR_INLINE void value_vectors(cria_type type, const float *weights, const int rows, int64_t keys, const char *values,
+                                 int64_t dim, const int vectors, int64_t last, int64_t ahead, int64_t asked,
+                                 float *sums, int64_t record) {
+    vf sum[GROUP_ROWS][MOST_VECTORS];
+    UNROLL for (int r = 0; r < rows; r++) load_sums(type, sums + r * record, vectors, sum[r]);
+    int64_t step = dim * (int64_t)element_bytes(type);
+    for (int64_t key = 0; key < keys; key++, values += step) {
+        for (int64_t line = 0; line < asked; line += 64) _mm_prefetch(values + ahead + line, _MM_HINT_T1);
+        MULTIPLY_ADD(values, weights[r * ATTENTION_STEP + key], last, sum)
+    }
+    UNROLL for (int r = 0; r < rows; r++) store_sums(type, sums + r * record, vectors, sum[r]);
+}
+
+/* Adds weight * value of the first `keys` keys of a page to the sums of `rows` rows. */
+VECTOR_INLINE void value_rows(cria_type type, const float *weights, const int rows, int64_t keys, const char *values,
+                              int64_t dim, int64_t ahead, float *sums, int64_t record) {
+    const int most = rows == 1 ? 8 : rows <= FEW_ROWS ? 4 : 2;
+    const int64_t size = (int64_t)element_bytes(type);
+    int64_t at = 0;
+#define PIECE(vectors, last)                                                                                           \
+    value_vectors(type, weights, rows, keys, values + at * size, dim, vectors, last, ahead,                            \
+                  ahead && at == 0 ? dim * size : 0, sums + at, record)
+    for (; at + most * LANES <= dim; at += most * LANES) PIECE(most, LANES);
+    for (; at + 2 * LANES <= dim; at += 2 * LANES) PIECE(2, LANES);
+    for (; at + LANES <= dim; at += LANES) PIECE(1, LANES);
+    if (at < dim) PIECE(1, dim - at);
+#undef PIECE
+}
+
+VECTOR_INLINE void value_group(cria_type type, const float *weights, int64_t rows, int64_t keys, const char *values,
+                               int64_t dim, int64_t ahead, float *sums, int64_t record) {
+    switch (rows) {
+#define CASE(n)                                                                                                        \
+    case n:                                                                                                            \
+        value_rows(type, weights, n, keys, values, dim, ahead, sums, record);                                          \
+        break;
+        GROUP_SIZES(CASE)
+#undef CASE
+    }
+}
+
+/* Up to GROUP_ROWS rows. */
+static void value_page(cria_type type, const float *weights, int64_t rows, int64_t keys, const char *values,
+                       int64_t dim, int64_t ahead, float *sums, int64_t record) {
+    if (type == CRIA_BF16) {
+        value_group(CRIA_BF16, weights, rows, keys, values, dim, ahead, sums, record);
+    } else {
+        value_group(CRIA_F32, weights, rows, keys, values, dim, ahead, sums, record);
     }
 }
 
