@@ -6,20 +6,33 @@
 #include "kernels/activation.h"
 #include "kernels/cpu/vector.h"
 
-/* exp(x + low) for |x| <= 150 and |low| a rounding error of x: x = n ln 2 + r, and a polynomial of degree 7 in r whose
- * leading 1 is added last. */
-VECTOR_INLINE vf vf_exp_parts(vf x, vf low) {
-    vf n = vf_round(x * vf_set(1.44269504f));
-    vf r = vf_fma(n, vf_set(-0x1.62e430p-1f), x);
-    r = vf_fma(n, vf_set(0x1.05c610p-29f), r) + low;
+/* The polynomial of degree 7 in r whose leading 1 is added last: exp(r) for |r| <= ln 2 / 2. */
+VECTOR_INLINE vf vf_exp_rest(vf r) {
     vf p = vf_set(1.98581268e-4f);
     p = vf_fma(p, r, vf_set(1.39344967e-3f));
     p = vf_fma(p, r, vf_set(8.33336183e-3f));
     p = vf_fma(p, r, vf_set(4.16664574e-2f));
     p = vf_fma(p, r, vf_set(1.66666665e-1f));
     p = vf_fma(p, r, vf_set(0.5f));
-    p = vf_fma(p, r * r, r) + vf_set(1.0f);
-    return vf_scale(p, n);
+    return vf_fma(p, r * r, r) + vf_set(1.0f);
+}
+
+/* x - n ln 2. */
+VECTOR_INLINE vf vf_less_logs(vf x, vf n) {
+    return vf_fma(n, vf_set(0x1.05c610p-29f), vf_fma(n, vf_set(-0x1.62e430p-1f), x));
+}
+
+/* exp(x + low) for |x| <= 150 and |low| a rounding error of x: x = n ln 2 + r. */
+VECTOR_INLINE vf vf_exp_parts(vf x, vf low) {
+    vf n = vf_round(x * vf_set(1.44269504f));
+    return vf_scale(vf_exp_rest(vf_less_logs(x, n) + low), n);
+}
+
+/* exp(x) for x <= 0, and 0 where that is below the normal numbers (x < -87). NaN stays NaN. */
+VECTOR_INLINE vf vf_exp_weight(vf x) {
+    vf n = vf_round(x * vf_set(1.44269504f));
+    vf weight = vf_scale_normal(vf_exp_rest(vf_less_logs(x, n)), n);
+    return vf_choose(vf_less(x, vf_set(-87)), vf_set(0), weight);
 }
 
 /* NaN passes through the clamps, being the second operand. */

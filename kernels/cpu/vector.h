@@ -62,6 +62,10 @@ VECTOR_INLINE vf vf_round(vf x) {
 VECTOR_INLINE vf vf_scale(vf x, vf n) {
     return _mm512_scalef_ps(x, n);
 }
+/* The same for n of -126 .. 127. */
+VECTOR_INLINE vf vf_scale_normal(vf x, vf n) {
+    return _mm512_scalef_ps(x, n);
+}
 
 #else
 
@@ -123,6 +127,11 @@ VECTOR_INLINE vf vf_scale(vf x, vf n) {
     vf first = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(half, bias), 23));
     vf second = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(rest, bias), 23));
     return x * first * second;
+}
+/* The same for n of -126 .. 127. */
+VECTOR_INLINE vf vf_scale_normal(vf x, vf n) {
+    __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+    return x * _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
 }
 
 #endif

@@ -31,12 +31,12 @@ static void soften_row(float *scores, int64_t keys, float scale, int64_t dim, fl
     float new_most = vf_hmax(most);
     vf total = vf_set(0), highest = vf_set(new_most);
     for (int64_t v = 0; v < count; v++) {
-        vf weight = vf_exp(vectors[v] - highest);
+        vf weight = vf_exp_weight(vectors[v] - highest);
         vf_store(scores + v * LANES, weight);
         total = total + weight;
     }
     if (new_most > record[dim]) {
-        vf shrink = vf_exp(vf_set(record[dim]) - highest);
+        vf shrink = vf_exp_weight(vf_set(record[dim]) - highest);
         for (int64_t d = 0; d < dim; d += LANES) vf_store(record + d, vf_load(record + d) * shrink);
         float factor[LANES];
         vf_store(factor, shrink);
@@ -51,11 +51,11 @@ static inline int64_t group_rows(const attention_item *item, int64_t row) {
     return item->head_rows - row < GROUP_ROWS ? item->head_rows - row : GROUP_ROWS;
 }
 
-/* The first group of a head with a row that sees `key`; there is one. */
-static inline int64_t first_group(const attention_item *item, int64_t head, int64_t key) {
+/* The first row of a head that sees `key`; there is one. */
+static inline int64_t first_row(const attention_item *item, int64_t head, int64_t key) {
     int64_t row = 0;
     while (item->keys[head * item->head_rows + row] <= key) row++;
-    return row / GROUP_ROWS * GROUP_ROWS;
+    return row;
 }
 
 /* The queries side by side: rows of a wide model lie a multiple of 4096 bytes apart, in the same few sets of a cache.
@@ -80,7 +80,7 @@ static void score_head(const cria_kv_layer *layer, const attention_item *item, i
                        int64_t later, int64_t index, const attention_scratch *scratch) {
     const char *keys = page_keys(layer, item, key, head);
     int64_t dim = layer->head_dim, ahead = way_to_part(layer, item, later, index, keys);
-    for (int64_t row = first_group(item, head, key); row < item->head_rows; row += GROUP_ROWS, ahead = 0) {
+    for (int64_t row = first_row(item, head, key); row < item->head_rows; row += GROUP_ROWS, ahead = 0) {
         int64_t first = head * item->head_rows + row;
         score_page(layer->type, scratch->q + first * dim, group_rows(item, row), keys, dim, layer->block_tokens, ahead,
                    scratch->weights + first * ATTENTION_STEP + at);
@@ -93,11 +93,10 @@ static void add_values(const cria_kv_layer *layer, const attention_item *item, i
     int64_t dim = layer->head_dim, record = attention_record(dim), row_bytes = part_bytes(layer) / layer->block_tokens;
     const char *values = page_keys(layer, item, key, head) + part_bytes(layer);
     int64_t ahead = way_to_part(layer, item, later, index, values);
-    for (int64_t row = first_group(item, head, key); row < item->head_rows; row += GROUP_ROWS, ahead = 0) {
+    for (int64_t row = first_row(item, head, key); row < item->head_rows; row += GROUP_ROWS, ahead = 0) {
         int64_t first = head * item->head_rows + row, rows = group_rows(item, row), shared = item->keys[first] - key;
         const float *weights = scratch->weights + first * ATTENTION_STEP + at;
         if (shared > layer->block_tokens) shared = layer->block_tokens;
-        if (shared < 0) shared = 0;
         value_page(layer->type, weights, rows, shared, values, dim, ahead, records[first], record);
         for (int64_t r = 0; r < rows; r++) { /* keys that only the later queries of the group see */
             int64_t seen = item->keys[first + r] - key;
@@ -152,7 +151,7 @@ static void merge_segment(const attention_item *item, int64_t segment, int64_t h
     for (int64_t r = 0; r < item->heads * item->head_rows; r++) {
         if (item->keys[r] <= segment * ATTENTION_SEGMENT) continue;
         float *to = whole[r], most = fmaxf(to[dim], later[r][dim]), factors[LANES], later_factors[LANES];
-        vf factor = vf_exp(vf_set(to[dim] - most)), later_factor = vf_exp(vf_set(later[r][dim] - most));
+        vf factor = vf_exp_weight(vf_set(to[dim] - most)), later_factor = vf_exp_weight(vf_set(later[r][dim] - most));
         for (int64_t d = 0; d < dim; d += LANES) {
             vf_store(to + d, vf_fma(vf_load(later[r] + d), later_factor, vf_load(to + d) * factor));
         }
