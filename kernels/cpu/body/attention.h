@@ -109,8 +109,8 @@ static void add_values(const cria_kv_layer *layer, const attention_item *item, i
 }
 
 /* Adds keys [key, key + ATTENTION_STEP) to the records of the rows that see them. On the way the next step's keys and
- * values are asked for in the order in which they lie in memory: a run of several parts is read at twice the speed of
- * keys and values apart. */
+ * values are asked for in the order in which they lie: memory gives runs of several parts twice the speed of single
+ * ones. */
 static void add_step(const cria_attention_args *args, const attention_item *item, int64_t key,
                      const attention_scratch *scratch, float *const *records) {
     const cria_kv_layer *layer = args->layer;
