@@ -1,17 +1,14 @@
 """`cria serve` over two hosts (network.py): the same tokens as on one rank, each byte over the link once, and an end for
 every request when the link is cut. Exit code 77: not permitted here. Only Python's own library."""
-import http.client
 import os
 import pathlib
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 from network import NotPermitted, TwoHosts  # noqa: E402
-from serve import DEADLINE, is_alive  # noqa: E402
+from serve import CUT, check_fault  # noqa: E402
 from server import FIXTURES, Server  # noqa: E402
 
 MODELS = [FIXTURES / "models" / name for name in ("llama-bf16-text", "opt-f16-text")]
@@ -92,55 +89,10 @@ def check_collectives(network):
             assert want <= got < 1.08 * want + 0.04, (what, sent)
 
 
-def end_of(server, stream, ends, failures):
-    body = {"prompt": "hello", "model": server.name, "max_tokens": 480, "ignore_eos": True, "stream": stream, "n": 4}
-    try:
-        text = server.request("POST", "/v1/completions", body, timeout=40).text
-        if '"error"' not in text:
-            failures.append(f"no error: {text[-200:]}")
-    except (OSError, http.client.HTTPException) as error:
-        failures.append(f"cut off: {error!r}")
-    ends.append(time.monotonic())
-
-
-def daemons():
-    """Open MPI's daemons and launchers of this test's own hosts."""
-    listed = subprocess.run(["ps", "-eo", "pid=,stat=,args="], stdout=subprocess.PIPE, text=True).stdout
-    return {int(line.split()[0]) for line in listed.splitlines()
-            if "orted" in line and line.split()[1][0] != "Z" and os.environ["OMPI_MCA_plm_rsh_agent"] in line}
-
-
-def check_cut(network, options):
+def check_cut(network, stages):
     """The link is cut in mid-stream."""
-    server = Server(MODELS[0], "--quiet", "--hostfile", network.hostfile(1, 1), *options)
-    pids = {rank["pid"] for rank in server.ranks(2)}
-    ends, failures = [], []
-    clients = [threading.Thread(target=end_of, args=(server, i % 3 > 0, ends, failures)) for i in range(6)]
-    for client in clients:
-        client.start()
-    time.sleep(0.05)
-    network.cut()
-    cut, named = time.monotonic(), False
-    while server.process.poll() is None and time.monotonic() < cut + 25:
-        try:
-            health = server.request("GET", "/health", timeout=3)
-            named = named or (health.status == 503 and "rank 1: " in health.text)
-        except (OSError, http.client.HTTPException):
-            pass
-        time.sleep(0.05)
-    for client in clients:
-        client.join(30)
-    ended, late = time.monotonic() - cut, max(ends, default=cut) - cut
-    assert len(ends) == len(clients), "a request hangs"
-    assert not failures, f"{failures}\n{server.output()[-2000:]}"
-    assert late < DEADLINE, f"a request ended {late:.1f} s after the cut"
-    assert named, f"/health did not name the rank\n{server.output()[-2000:]}"
-    assert server.process.poll() not in (None, 0), f"the exit code is {server.process.poll()} after {ended:.1f} s"
-    while (left := {pid for pid in pids if is_alive(pid)} | daemons()) and time.monotonic() < cut + 20:
-        time.sleep(0.05)
-    assert not left, f"processes are left: {left}"
-    print(f"cut {options}: last request ended after {late:.2f} s, the server after {ended:.1f} s, the last process after "
-          f"{time.monotonic() - cut:.1f} s", flush=True)
+    late, ended = check_fault(2, stages, [1], CUT, 0.05, network)
+    print(f"cut, {stages} stages: last request ended after {late:.2f} s, all processes after {ended:.1f} s", flush=True)
 
 
 def main():
@@ -155,10 +107,10 @@ def main():
             check_answers(network, plans, expected)
             check_collectives(network)
             check_traffic(network)
-            check_cut(network, plans[0][1])
+            check_cut(network, 1)
         with TwoHosts(folder, delay=0.02) as network:
             check_answers(network, plans[:2] + plans[3:], expected)
-            check_cut(network, plans[1][1])
+            check_cut(network, 2)
 
 
 if __name__ == "__main__":

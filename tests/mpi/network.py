@@ -97,9 +97,9 @@ class TwoHosts:
                          f"exec nsenter --net=/run/netns/{self.names[1]} unshare --uts "
                          "sh -c 'hostname host-b; eval \"exec $*\"' sh \"$@\"\n")
         agent.chmod(0o755)
-        os.environ["OMPI_MCA_plm_rsh_agent"] = str(agent)
+        self.environment = {"OMPI_MCA_plm_rsh_agent": str(agent)}
         for part in ("btl", "oob"):
-            os.environ[f"OMPI_MCA_{part}_tcp_if_include"] = f"{ADDRESS[0]}/24"
+            self.environment[f"OMPI_MCA_{part}_tcp_if_include"] = f"{ADDRESS[0]}/24"
 
     def hostfile(self, *slots):
         path = self.folder / f"hosts-{'-'.join(map(str, slots))}"
@@ -128,9 +128,12 @@ class TwoHosts:
             if libc.setns(namespace.fileno(), CLONE_NEWNET) or libc.unshare(CLONE_NEWUTS):
                 raise NotPermitted("setns")
         socket.sethostname("host-a")
+        os.environ.update(self.environment)
         return self
 
     def __exit__(self, *_):
+        for name in self.environment:
+            del os.environ[name]
         libc = ctypes.CDLL(None, use_errno=True)
         for namespace in self.home:
             libc.setns(namespace, 0)

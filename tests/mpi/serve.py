@@ -1,5 +1,6 @@
-"""`cria serve` on several ranks under mpirun: what happens when ranks die, stop or differ.
+"""`cria serve` on several ranks under mpirun: what happens when ranks die, stop, are cut off or differ.
 Usage: serve.py FAULTS SEED. Only Python's own library."""
+import contextlib
 import http.client
 import json
 import os
@@ -15,9 +16,11 @@ import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
+from network import NotPermitted, TwoHosts  # noqa: E402
 from server import CRIA, FIXTURES, Server  # noqa: E402
 
 MODEL = FIXTURES / "models" / "llama-bf16-text"
+CUT = "cut link"
 DEADLINE = 5.0  # seconds from a fault until every open request has ended
 
 
@@ -53,40 +56,54 @@ def load(server, stream, ended, failures, lost_front):
             return
 
 
-def check_fault(ranks, stages, victim, kind, delay):
-    """Under load one rank is killed, stopped or crashes."""
-    server = Server(MODEL, "--tensor-parallel-size", ranks // stages, "--pipeline-parallel-size", stages, "--quiet")
+def daemons():
+    """Open MPI's daemons and launchers of this test's own hosts."""
+    listed = subprocess.run(["ps", "-eo", "pid=,stat=,args="], stdout=subprocess.PIPE, text=True).stdout
+    return {int(line.split()[0]) for line in listed.splitlines()
+            if "orted" in line and line.split()[1][0] != "Z" and os.environ["OMPI_MCA_plm_rsh_agent"] in line}
+
+
+def check_fault(ranks, stages, victims, kind, delay, network=None):
+    """Under load the ranks `victims` are killed, stopped, crash, or are cut off: then they are the second half of the ranks,
+    which lie on the second host of the network (network.py)."""
+    hosts = ["--hostfile", network.hostfile(ranks - ranks // 2, ranks // 2)] if network else []
+    server = Server(MODEL, "--tensor-parallel-size", ranks // stages, "--pipeline-parallel-size", stages, "--quiet", *hosts)
     pids = [rank["pid"] for rank in server.ranks(ranks)]
     ended, failures = [[] for _ in range(6)], []
-    clients = [threading.Thread(target=load, args=(server, i % 3 > 0, ended[i], failures, victim == 0))
+    clients = [threading.Thread(target=load, args=(server, i % 3 > 0, ended[i], failures, 0 in victims))
                for i in range(6)]
     for client in clients:
         client.start()
     time.sleep(delay)
-    fault = time.monotonic()
-    os.kill(pids[victim], kind)
-    named = victim == 0
-    while server.process.poll() is None and time.monotonic() < fault + 20:
+    begin, named = time.monotonic(), 0 in victims
+    if kind is CUT:
+        network.cut()
+    else:
+        for victim in victims:
+            os.kill(pids[victim], kind)
+    while server.process.poll() is None and time.monotonic() < begin + 25:
         try:
             health = server.request("GET", "/health", timeout=3)
-            named = named or (health.status == 503 and f"rank {victim}: " in health.text)
+            named = named or (health.status == 503 and any(f"rank {victim}: " in health.text for victim in victims))
         except (OSError, http.client.HTTPException):
             pass
         time.sleep(0.05)
     for client in clients:
         client.join(30)
-    what = f"{ranks} ranks in {stages} stages, rank {victim}, {signal.Signals(kind).name} after {delay:.2f} s"
+    what = f"{ranks} ranks in {stages} stages, {getattr(kind, 'name', kind)} of {victims} after {delay:.2f} s"
     assert not any(client.is_alive() for client in clients), f"{what}: a request hangs"
-    late = max(times[-1] for times in ended if times) - fault
+    late = max(times[-1] for times in ended if times) - begin
     assert not failures, f"{what}: {failures}\n{server.output()[-2000:]}"
-    if not (victim == 0 and kind == signal.SIGSTOP):
+    if not (0 in victims and kind == signal.SIGSTOP):
         assert late < DEADLINE, f"{what}: a request ended {late:.1f} s after the fault"
     assert named, f"{what}: /health did not name the rank\n{server.output()[-2000:]}"
     assert server.process.poll() not in (None, 0), f"{what}: the exit code is {server.process.poll()}"
-    time.sleep(0.2)
-    left = [pid for pid in pids if is_alive(pid)]
-    assert not left, f"{what}: processes are left: {left}"
-    return late, time.monotonic() - fault
+    end = time.monotonic() - begin
+    while (left := {pid for pid in pids if is_alive(pid)} | (daemons() if network else set())):
+        # Those that were cut off find out for themselves.
+        assert time.monotonic() < begin + (20 if network else end + 0.5), f"{what}: processes are left: {left}"
+        time.sleep(0.05)
+    return late, end
 
 
 def check_refused(words, *arguments, environment=None):
@@ -167,14 +184,25 @@ def main():
     faults, dice = int(sys.argv[1]), random.Random(int(sys.argv[2]))
     check_refusals()
     print(f"ranks served again {check_restart():.1f} s after one was killed")
-    for _ in range(faults):
+    for number in range(faults):
         ranks = dice.choice((2, 3, 4))
-        victim = dice.choice([0] + list(range(1, ranks)) * 3)
-        kind = dice.choice((signal.SIGKILL, signal.SIGSTOP, signal.SIGABRT, signal.SIGSEGV))
-        stages = dice.choice((1, 2)) if ranks % 2 == 0 else 1
-        late, ended = check_fault(ranks, stages, victim, kind, dice.random() * 0.4)
-        print(f"{ranks} ranks in {stages} stages, {kind.name} of rank {victim}: last request ended after {late:.2f} s, all processes after {ended:.1f} s",
-              flush=True)
+        victims = [dice.choice([0] + list(range(1, ranks)) * 3)]
+        kind = dice.choice((signal.SIGKILL, signal.SIGSTOP, signal.SIGABRT, signal.SIGSEGV, CUT))
+        if number == 0:  # a short form has one too
+            kind = CUT
+        stages, delay = dice.choice((1, 2)) if ranks % 2 == 0 else 1, dice.random() * 0.4
+        try:
+            with contextlib.ExitStack() as stack:
+                network = None
+                if kind is CUT:
+                    network = stack.enter_context(TwoHosts(stack.enter_context(tempfile.TemporaryDirectory())))
+                    victims = list(range(ranks - ranks // 2, ranks))
+                late, ended = check_fault(ranks, stages, victims, kind, delay, network)
+        except NotPermitted as reason:
+            print(f"no cut link: {reason}", flush=True)
+            continue
+        print(f"{ranks} ranks in {stages} stages, {getattr(kind, 'name', kind)} of {victims}: last request ended after {late:.2f} s, all "
+              f"processes after {ended:.1f} s", flush=True)
 
 
 if __name__ == "__main__":
