@@ -99,6 +99,26 @@ def same(a, b):
     return all(a.get(name) == b.get(name) for name in ("cpu", "family", "model_number", "features"))
 
 
+def kinds(rows):
+    """The rows of each kind of machine, that of the newest row first: their figures do not belong in one table."""
+    found = []
+    for row in reversed(rows):
+        group = next((group for group in found if same(group[0], row)), None)
+        if group is None:
+            found.append(group := [])
+        group.append(row)
+    return [group[::-1] for group in found]
+
+
+def name(row):
+    return f"{row['cpu']}, family {row['family']}, model {row['model_number']} ({', '.join(row['features'])})"
+
+
+def slug(row):
+    """What tells a machine's files from another's."""
+    return f"{row['family']}-{row['model_number']}-{row['features'][-1] if row['features'] else 'scalar'}".lower()
+
+
 def commit():
     """The last change of what is compiled into the program: documents and tests do not make another program."""
     try:

@@ -7,23 +7,33 @@ import environments
 from places import ROOT, plain_environment
 
 FOLDER = ROOT / "docs/plots"
-SPEED, SERVING = "speed-{}.svg", "serving-{}.svg"
+SPEED, SERVING = "speed-{}-{}.svg", "serving-{}-{}.svg"
 
 
-def draw(results, served, say):
+def draw_speed(results, slug, say):
+    """Bars of the ratios of one kind of machine (`slug`), a plot for each model."""
+    bars = [{"model": key[0], "type": key[1], "threads": key[2], "case": key[3], "rival": rival, "ratio": c["ratio"],
+             "low": min(c["ratios"]), "high": max(c["ratios"])}
+            for key, found in results.items() for rival, c in found.items() if rival]
+    draw({"slug": slug, "bars": bars, "served": []}, say)
+
+
+def draw_serving(rows, slug, say):
+    """Curves over the request rate, a plot for each model."""
+    draw({"slug": slug, "bars": [], "served": rows}, say)
+
+
+def draw(data, say):
     reason = environments.install("plots", say)
     if reason:
         say(f"no plots: matplotlib cannot be installed: {reason}")
         return
     FOLDER.mkdir(parents=True, exist_ok=True)
-    bars = [{"model": key[0], "type": key[1], "threads": key[2], "case": key[3], "rival": rival, "ratio": c["ratio"],
-             "low": min(c["ratios"]), "high": max(c["ratios"])}
-            for key, found in results.items() for rival, c in found.items() if rival]
-    subprocess.run([str(environments.python("plots")), __file__], input=json.dumps({"bars": bars, "served": served}),
-                   text=True, check=True, env=plain_environment())
+    subprocess.run([str(environments.python("plots")), __file__], input=json.dumps(data), text=True, check=True,
+                   env=plain_environment())
 
 
-def draw_bars(pyplot, model, rows):
+def bar_chart(pyplot, model, slug, rows):
     names = sorted({row["rival"] for row in rows})
     groups = sorted({(row["type"], row["case"], row["threads"]) for row in rows})
     figure, axes = pyplot.subplots(figsize=(8, 0.9 + 0.22 * len(groups) * len(names)))
@@ -40,10 +50,10 @@ def draw_bars(pyplot, model, rows):
     axes.set_xlabel(f"Cria's tokens per second over the rival's: {model}")
     axes.legend()
     figure.tight_layout()
-    figure.savefig(FOLDER / SPEED.format(model), metadata={"Date": None})
+    figure.savefig(FOLDER / SPEED.format(model, slug), metadata={"Date": None})
 
 
-def draw_serving(pyplot, model, rows):
+def load_chart(pyplot, model, slug, rows):
     panels = (("ttft", "time to first token, p50 (ms)"), ("itl", "inter-token latency, p99 (ms)"),
               ("throughput", "requests finished per second"))
     figure, axes = pyplot.subplots(1, len(panels), figsize=(12, 3.6))
@@ -59,7 +69,7 @@ def draw_serving(pyplot, model, rows):
                 panel.set_yscale("log")
     axes[0].legend(fontsize=8)
     figure.tight_layout()
-    figure.savefig(FOLDER / SERVING.format(model), metadata={"Date": None})
+    figure.savefig(FOLDER / SERVING.format(model, slug), metadata={"Date": None})
 
 
 def main():
@@ -73,9 +83,9 @@ def main():
 
     data = json.load(sys.stdin)
     for model in sorted({row["model"] for row in data["bars"]}):
-        draw_bars(pyplot, model, [row for row in data["bars"] if row["model"] == model])
+        bar_chart(pyplot, model, data["slug"], [row for row in data["bars"] if row["model"] == model])
     for model in sorted({row["model"] for row in data["served"]}):
-        draw_serving(pyplot, model, [row for row in data["served"] if row["model"] == model])
+        load_chart(pyplot, model, data["slug"], [row for row in data["served"] if row["model"] == model])
 
 
 if __name__ == "__main__":

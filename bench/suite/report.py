@@ -34,16 +34,11 @@ def load(name):
         return [json.loads(line) for line in file if line.strip()]
 
 
-def comparable(rows):
-    """Those of the newest sample's kind of machine: what another one gave does not belong in the same table."""
-    return [row for row in rows if machine.same(row, rows[-1])]
-
-
 def comparisons(rows):
-    """For each (model, type, threads, case) and rival: the rounds that have both it and Cria, had the machine for
-    themselves, and are of the newest commit that has such a round."""
+    """Of one kind of machine, for each (model, type, threads, case) and rival: the rounds that have both it and Cria, had
+    the machine for themselves, and are of the newest commit that has such a round."""
     rounds = {}
-    for row in comparable(rows):
+    for row in rows:
         key = (row["model"], row["type"], row["threads"], row["case"])
         rounds.setdefault(key, {}).setdefault((row["run"], row["round"]), []).append(row)
     out = {}
@@ -73,8 +68,7 @@ def compare(ours, theirs):
             "gbps": median("gbps", ours), "gflops": median("gflops", ours), "read": median("read_share", ours),
             "peak": median("peak_share", ours), "read_gbps": statistics.median(r["limits"]["read_gbps"] for r in ours),
             "version": theirs[-1]["version"] if theirs else "", "when": ours[-1]["when"][:16].replace("T", " "),
-            "commit": ours[-1]["commit"], "cpu": ours[-1]["cpu"], "number": ours[-1]["model_number"],
-            "features": ours[-1]["features"]}
+            "commit": ours[-1]["commit"], "features": ours[-1]["features"]}
 
 
 def number(value):
@@ -95,10 +89,8 @@ def rows_of(case, threads, found, least):
                f"| {bar} | {reached} | {c['when']}, {c['commit']} |")
 
 
-def speed(results):
-    lines = [SPEED_INTRO]
-    machines = sorted({(c["cpu"], c["number"], ", ".join(c["features"])) for found in results.values() for c in found.values()})
-    lines += [f"Measured on {cpu}, model {model} ({features})." for cpu, model, features in machines]
+def speed(results, slug):
+    lines = []
     versions = sorted({c["version"] for found in results.values() for c in found.values() if c["version"]})
     lines += ["Rivals: " + "; ".join(versions) + ".", ""]
     model = None
@@ -108,10 +100,10 @@ def speed(results):
             continue
         if workload.model != model:
             model = workload.model
-            plot = plots.SPEED.format(model)
-            lines += [f"### {model}", ""] + ([f"![Cria against its rivals: {model}](plots/{plot})", ""] if
-                                             (plots.FOLDER / plot).exists() else [])
-        lines.append(f"#### {workload.name}")
+            plot = plots.SPEED.format(model, slug)
+            lines += [f"#### {model}", ""] + ([f"![Cria against its rivals: {model}](plots/{plot})", ""] if
+                                              (plots.FOLDER / plot).exists() else [])
+        lines.append(f"##### {workload.name}")
         lines.append("")
         features = next(c["features"] for key in keys if key in results for c in results[key].values())
         if workload.type == "bf16" and "BF16" not in features:
@@ -137,16 +129,31 @@ def replace_section(text, name, body):
     return f"{text.rstrip()}\n\n## {name.capitalize()}\n\n{section}\n"
 
 
+def by_machine(name, tables):
+    """The tables of a results file, one part for each kind of machine; empty without results."""
+    parts = ((machine.name(rows[-1]), tables(rows, machine.slug(rows[-1]))) for rows in machine.kinds(load(name)))
+    return "\n\n".join(f"### On {about}\n\n{body.strip()}" for about, body in parts if body)
+
+
+def speed_tables(rows, slug, say):
+    results = comparisons(rows)
+    plots.draw_speed(results, slug, say)
+    return speed(results, slug) if results else ""
+
+
+def serving_tables(rows, slug, say):
+    plots.draw_serving(rows, slug, say)
+    return serving_report.tables(rows, slug)
+
+
 def write(say):
     """Keeps everything in the document that stands outside the marks."""
     text = DOCUMENT.read_text(encoding="utf-8") if DOCUMENT.exists() else HEAD
-    results, served = comparisons(load("speed.jsonl")), comparable(load("serving.jsonl"))
-    plots.draw(results, served, say)
-    if results:
-        text = replace_section(text, "speed", speed(results))
-    if promised := comparable(load("experiments.jsonl")):
-        text = replace_section(text, "promises", experiments_report.tables(promised))
-    if served:
-        text = replace_section(text, "serving", serving_report.tables(served))
+    if found := by_machine("speed.jsonl", lambda rows, slug: speed_tables(rows, slug, say)):
+        text = replace_section(text, "speed", SPEED_INTRO + "\n" + found)
+    if found := by_machine("serving.jsonl", lambda rows, slug: serving_tables(rows, slug, say)):
+        text = replace_section(text, "serving", serving_report.INTRO + "\n" + found)
+    if found := by_machine("experiments.jsonl", lambda rows, slug: experiments_report.tables(rows)):
+        text = replace_section(text, "promises", found)
     DOCUMENT.write_text(text, encoding="utf-8")
     say(f"wrote {DOCUMENT.relative_to(ROOT)}")

@@ -74,7 +74,7 @@ def details(groups):
                f"{tokens:.0f} | {cells[0]} | {cells[1]} | {group[-1]['when'][:16].replace('T', ' ')}, {len(group)}x |")
 
 
-def tables(rows):
+def tables(rows, slug):
     groups = latest(rows)
-    plots = [f"![{model}](plots/serving-{model}.svg)" for model in sorted({key[0] for key in groups})]
-    return "\n".join([INTRO, *bars(groups), "", *details(groups), "", *plots])
+    plots = [f"![{model}](plots/serving-{model}-{slug}.svg)" for model in sorted({key[0] for key in groups})]
+    return "\n".join([*bars(groups), "", *details(groups), "", *plots])
