@@ -348,7 +348,8 @@ static void settle_constant(cria_model *m) {
         int64_t least = CRIA_MODEL_FORBIDDEN;
         for (int i = 0; i < m->node[v].strategies; i++)
             if (m->node[v].cost[i] < least) least = m->node[v].cost[i];
-        for (int i = 0; i < m->node[v].strategies; i++) m->node[v].cost[i] -= least;
+        for (int i = 0; i < m->node[v].strategies; i++)
+            if (m->node[v].cost[i] < CRIA_MODEL_FORBIDDEN) m->node[v].cost[i] -= least;
         m->constant += least;
     }
 }
