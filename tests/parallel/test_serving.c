@@ -152,12 +152,38 @@ static void where_links_are_slow_one_device_is_best_and_the_plan_says_why(void *
     cria_cluster_destroy(c);
 }
 
+/* Copies exchange nothing: where links are slow and requests are many, each rank gets one, ranks in order or not. None
+ * where one copy is asked for, and none that leaves a rank over. */
+static void throughput_takes_copies_where_links_are_slow(void **state) {
+    (void)state;
+    cria_cluster *c = cluster_of("two-cores.json");
+    cria_graph *g = opt(256, 4, 4);
+    cria_stages_options o = options_of(CRIA_OBJECTIVE_THROUGHPUT);
+    o.search = false;
+    o.batch = 64;
+    cria_error err = {0};
+    for (int ordered = 0; ordered < 2; ordered++)
+        for (int one = 0; one < 2; one++) {
+            cria_stages_result r;
+            o.in_order = ordered;
+            o.one_copy = one;
+            if (cria_stages_plan(g, c, &o, &r, &err) != CRIA_OK) fail_msg("%s", err.message);
+            assert_int_equal(r.chosen.replicas, one ? 1 : 2);
+            assert_int_equal(r.notes.replicas, r.chosen.replicas);
+            if (!one) assert_int_equal(r.chosen.devices, 1);
+            cria_stages_result_deinit(&r);
+        }
+    cria_graph_destroy(g);
+    cria_cluster_destroy(c);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lengths_give_their_means_and_what_tokens_see),
         cmocka_unit_test(higher_rates_need_more_requests_at_once),
         cmocka_unit_test(queues_are_those_of_the_textbook),
         cmocka_unit_test(the_kv_budget_is_kept_or_the_error_says_what_is_needed),
+        cmocka_unit_test(throughput_takes_copies_where_links_are_slow),
         cmocka_unit_test(where_links_are_slow_one_device_is_best_and_the_plan_says_why),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
