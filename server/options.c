@@ -68,6 +68,13 @@ const cria_option cria_option_table[] = {
      "the name clients use, by default the MODEL argument; several separated by commas", SERVE},
     {"api-key", CRIA_OPTION_STRING, AT(api_key), NULL, 0, 0, NULL, "KEY", "bearer key that every request must carry",
      SERVE},
+    {"allowed-origins", CRIA_OPTION_STRING, AT(allowed_origins), "*", 0, 0, NULL, "ORIGINS",
+     "whose pages may use this server from a browser: * for all, or origins separated by commas; an empty text: none",
+     SERVE},
+    {"max-connections", CRIA_OPTION_INT, AT(max_connections), "4096", 1, 1e6, NULL, "N",
+     "connections with open requests; more are answered with 503, as they are where the process may not open so many "
+     "files",
+     SERVE},
     {"chat-template", CRIA_OPTION_STRING, AT(chat_template), NULL, 0, 0, NULL, "NAME",
      "chat template by name, where the checkpoint's own is not recognised", SERVE},
     {"generation-config", CRIA_OPTION_CHOICE, AT(generation_config), "auto", 0, 0, "auto|vllm", "FROM",

@@ -31,8 +31,8 @@ typedef struct {
     const char *plan, *hostfile;
     bool restart_ranks;
     /* serve */
-    const char *host, *served_model_name, *api_key, *chat_template, *generation_config;
-    int64_t port, max_waiting, max_waiting_tokens, drain_seconds;
+    const char *host, *served_model_name, *api_key, *allowed_origins, *chat_template, *generation_config;
+    int64_t port, max_connections, max_waiting, max_waiting_tokens, drain_seconds;
     /* generate, tokenize */
     const char *prompt, *prompt_ids, *stop;
     int64_t max_tokens, top_k, seed, logprobs;

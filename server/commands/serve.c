@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -140,6 +141,20 @@ static cria_status run(loading *l, int stop_fd, cria_error *err) {
     return status;
 }
 
+/* Shells allow 1,024 open files where the system would allow many more: so many as the connections need, if they can be
+ * had. What is missing the server makes good by taking fewer connections. */
+static void allow_files(const cria_command *command) {
+    struct rlimit files;
+    rlim_t wanted = cria_server_files(command->options->max_connections);
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= wanted) return;
+    files.rlim_cur = files.rlim_max < wanted ? files.rlim_max : wanted;
+    if (setrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur < wanted)
+        cria_log_write(command->log, CRIA_LOG_WARNING,
+                       "max-connections %lld needs %llu open files, %llu are allowed: fewer connections will do",
+                       (long long)command->options->max_connections, (unsigned long long)wanted,
+                       (unsigned long long)files.rlim_cur);
+}
+
 /* --served-model-name: names between commas, cut in place. */
 static cria_status split_names(char *names, const char **list, size_t *count, cria_error *err) {
     char *state = NULL;
@@ -170,10 +185,13 @@ static cria_status serve(const cria_command *command, cria_ranks_joined *ranks, 
                                  .version = CRIA_VERSION,
                                  .max_logprobs = o->max_logprobs,
                                  .max_next_logprobs = cria_options_top_logprobs(o),
+                                 .allowed_origins = o->allowed_origins,
+                                 .max_connections = o->max_connections,
                                  .drain_seconds = (double)o->drain_seconds};
     loading l = {.command = command, .start = cria_clock_ns(), .ranks = *ranks};
     cria_text_init(&l.plan);
     int stop_fd = stop_signals();
+    allow_files(command);
     if (status == CRIA_OK) status = cria_server_create(&config, command->log, &l.server, err);
     if (status == CRIA_OK) status = run(&l, stop_fd, err);
     cria_server_destroy(l.server);

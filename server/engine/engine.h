@@ -24,7 +24,8 @@ typedef struct {
     cria_batch_limits limits; /* of a step; no more sequences run together than limits.tokens and limits.rows allow */
 } cria_engine_config;
 
-/* Called on the engine thread for every event; must not block. Ownership of the event moves. */
+/* Called on the engine thread for every event. Ownership of the event moves. It may hold the engine back while whoever
+ * receives is behind, but must not wait for the engine. */
 typedef void cria_deliver(void *context, cria_event *event);
 
 typedef struct cria_engine cria_engine;

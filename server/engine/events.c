@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { ERROR_BYTES = 256 };
+
 /* With log-probabilities of `count` rows from `row` on, `top` entries each. */
 static cria_event *make(cria_event_kind kind, const cria_sequence *sequence, int32_t count, int32_t top) {
     size_t tops = (size_t)count * (size_t)top;
@@ -14,6 +16,7 @@ static cria_event *make(cria_event_kind kind, const cria_sequence *sequence, int
     cria_event *event = malloc(sizeof *event + bytes);
     if (!event) return NULL;
     memset(event, 0, sizeof *event);
+    event->error = "";
     event->kind = kind;
     event->id = sequence->id;
     event->user = sequence->request->user;
@@ -64,6 +67,15 @@ cria_event *cria_event_token(const cria_work *work, const cria_batch_result *res
     return event;
 }
 
+cria_event *cria_event_reserve_finish(void *user) {
+    cria_event *event = calloc(1, sizeof *event + ERROR_BYTES);
+    if (!event) return NULL;
+    event->kind = CRIA_EVENT_FINISH;
+    event->user = user;
+    event->error = "";
+    return event;
+}
+
 cria_event *cria_event_finish(cria_sequence *sequence, cria_finish finish, int32_t token, const char *error,
                               uint64_t now_ns) {
     cria_event *event = sequence->finish_event;
@@ -71,7 +83,11 @@ cria_event *cria_event_finish(cria_sequence *sequence, cria_finish finish, int32
     sequence->finish_event = NULL;
     event->finish = finish;
     event->token = token;
-    if (error) strncpy(event->error, error, sizeof event->error - 1);
+    if (error) {
+        char *text = (char *)(event + 1);
+        strncpy(text, error, ERROR_BYTES - 1);
+        event->error = text;
+    }
     event->prompt_tokens = sequence->prompt_count;
     event->cached_tokens = sequence->cached_tokens;
     event->generated_tokens = cria_sequence_generated(sequence);

@@ -81,7 +81,7 @@ typedef struct {
     int32_t *top_ids; /* [count][top_stride] */
     float *top_logprobs;
     cria_finish finish;
-    char error[256];
+    const char *error;                                      /* FINISH with ERROR: why; "" otherwise */
     int32_t prompt_tokens, cached_tokens, generated_tokens; /* FINISH */
     double queue_seconds, prefill_seconds, decode_seconds;  /* FINISH: for metrics and timings */
     uint64_t time_ns;                                       /* when the step that made it ended */

@@ -2,6 +2,7 @@
 #include "server/engine/sequence.h"
 
 #include "base/clock.h"
+#include "server/engine/events.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -108,7 +109,7 @@ cria_status cria_sequence_create(const cria_engine_config *config, cria_request 
     CRIA_TRY(check_length(config, request, err));
     CRIA_TRY(check_arrays(config, request, err));
     cria_sequence *sequence = calloc(1, sizeof *sequence);
-    cria_event *finish = calloc(1, sizeof *finish);
+    cria_event *finish = cria_event_reserve_finish(request->user);
     if (!sequence || !finish) {
         free(sequence);
         free(finish);
@@ -126,8 +127,6 @@ cria_status cria_sequence_create(const cria_engine_config *config, cria_request 
         free(finish);
         return status;
     }
-    finish->kind = CRIA_EVENT_FINISH;
-    finish->user = request->user;
     sequence->submit_ns = cria_clock_ns();
     *out = sequence;
     return CRIA_OK;

@@ -14,7 +14,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-enum { LAST_BYTES_NS = 1000000000 };
+enum { LAST_BYTES_NS = 1000000000, HALF_CLOSE_NS = 1000000 };
 
 /* ---- connections ---- */
 
@@ -121,12 +121,13 @@ static cria_exchange *create_exchange(cria_socket *socket, const char *method, c
     exchange->url = url;
     exchange->start_ns = cria_clock_ns();
     exchange->body_deadline_ns = exchange->start_ns + (uint64_t)(server->config.request_seconds * 1e9);
-    if (socket->hung_up) expect_no_more(exchange);
+    if (socket->half_closed) expect_no_more(exchange);
     name_exchange(exchange, MHD_lookup_connection_value(socket->connection, MHD_HEADER_KIND, "X-Request-Id"));
     exchange->next = server->exchanges;
     if (exchange->next) exchange->next->previous = exchange;
     server->exchanges = exchange;
     socket->exchange = exchange;
+    ++server->busy_count;
     return exchange;
 }
 
@@ -150,9 +151,19 @@ void cria_exchange_resume(cria_exchange *exchange) {
     MHD_resume_connection(exchange->socket->connection);
 }
 
-void cria_exchange_abandon(cria_exchange *exchange) {
-    if (exchange->receiving) expect_no_more(exchange);
-    if (exchange->state != CRIA_WAITING && exchange->state != CRIA_STREAM) return;
+/* A client that closes only its sending side still reads, and one that closes the socket does not: until something is
+ * sent to it, both look the same from here. Who means the first does it right behind the request. */
+static bool waits_half_closed(const cria_exchange *exchange) {
+    return exchange->receiving || cria_clock_ns() - exchange->complete_ns < HALF_CLOSE_NS;
+}
+
+void cria_socket_ends(cria_socket *socket, uint32_t events) {
+    cria_exchange *exchange = socket->exchange;
+    socket->half_closed = true;
+    if (exchange && exchange->receiving) expect_no_more(exchange);
+    if (!(events & (EPOLLHUP | EPOLLERR)) && (!exchange || waits_half_closed(exchange))) return;
+    socket->hung_up = true;
+    if (!exchange || (exchange->state != CRIA_WAITING && exchange->state != CRIA_STREAM)) return;
     cria_generate_cancel(exchange);
     cria_exchange_resume(exchange);
 }
@@ -179,6 +190,7 @@ void cria_exchange_completed(void *context, struct MHD_Connection *connection, v
     if (exchange->counted) --server->generations;
     exchange->counted = false;
     exchange->socket->exchange = NULL;
+    --server->busy_count;
     exchange->socket->quiet_ns = cria_clock_ns();
     exchange->socket = NULL;
     cria_exchange_release(exchange);
@@ -243,6 +255,7 @@ static void check_head(cria_exchange *exchange) {
     cria_server *server = exchange->server;
     const char *allow;
     if (refuse_framing(exchange)) return;
+    if (cria_cors_preflight(exchange)) return;
     exchange->route = cria_route_find(exchange->method, exchange->url, &allow);
     if (!(exchange->route && exchange->route->open) &&
         !cria_authorized(server->config.api_key, header(exchange, "Authorization"))) {
@@ -261,7 +274,9 @@ static void check_head(cria_exchange *exchange) {
         return;
     }
     bool post = strcmp(exchange->route->method, "POST") == 0;
-    if (post && !is_json(header(exchange, "Content-Type"))) {
+    if (post && !exchange->route->open && server->busy_count > server->most_busy) {
+        cria_reply_fail(exchange, 503, "%zu connections have open requests, which is the limit", server->most_busy);
+    } else if (post && !is_json(header(exchange, "Content-Type"))) {
         cria_reply_fail(exchange, 415, "Unsupported Media Type: Only 'application/json' is allowed");
     } else if (post && !is_plain(header(exchange, "Content-Encoding"))) {
         cria_reply_fail(exchange, 415, "Content-Encoding '%.40s' is not supported: send the body as it is",
@@ -333,6 +348,7 @@ enum MHD_Result cria_exchange_handle(void *server, struct MHD_Connection *connec
         return MHD_YES;
     }
     exchange->receiving = false;
+    exchange->complete_ns = cria_clock_ns();
     if (exchange->state == CRIA_BODY) exchange->route->handle(exchange);
     if (exchange->state == CRIA_READY) return cria_reply_queue(exchange);
     if (exchange->socket->hung_up || ((cria_server *)server)->closing) return MHD_NO;

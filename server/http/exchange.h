@@ -21,7 +21,8 @@ struct cria_socket {
     cria_server *server;
     struct MHD_Connection *connection;
     int fd;
-    bool hung_up;            /* the client closed its side */
+    bool half_closed;        /* the client sends no more */
+    bool hung_up;            /* and it does not read any more either, or is taken to have left */
     uint64_t quiet_ns;       /* since when there is no whole request: for slow senders */
     cria_exchange *exchange; /* the current one; NULL between requests */
     cria_socket *next, *previous;
@@ -48,12 +49,14 @@ struct cria_exchange {
     bool receiving; /* the body is not all here */
     bool suspended; /* in MHD */
     uint64_t start_ns, body_deadline_ns;
+    uint64_t complete_ns; /* when the last byte of the request was here */
 
     int status;
     const char *content_type;
     const char *allow; /* for 405 */
     int retry_after;
     bool challenge; /* WWW-Authenticate */
+    bool preflight; /* it asks for the answer's CORS headers alone */
     cria_text out;  /* the answer, or the events not yet handed to MHD from out_position on */
     size_t out_position;
     bool ended; /* nothing more will be appended to `out` */
@@ -82,7 +85,8 @@ struct cria_server {
     struct MHD_Daemon *daemon;
     int listen_fd, epoll_fd, port;
     cria_socket *sockets;
-    size_t socket_count, most_sockets;
+    size_t socket_count, most_sockets; /* connections; MHD accepts no more */
+    size_t busy_count, most_busy;      /* those with a request; one more is told so */
     cria_exchange *exchanges;
     size_t generations;     /* exchanges that generate and are not answered */
     size_t backlog;         /* sequences that wait for room in the engine */
@@ -109,10 +113,10 @@ void cria_socket_notify(void *server, struct MHD_Connection *connection, void **
                         enum MHD_ConnectionNotificationCode code);
 /* Answers a request whose body is not all here, on the bare socket: 400 where no more can come, else 408. */
 void cria_socket_give_up(const cria_socket *socket, bool cut_off);
+/* The kernel tells of the connection's end: EPOLLRDHUP, EPOLLHUP, EPOLLERR. */
+void cria_socket_ends(cria_socket *socket, uint32_t events);
 /* Makes MHD ask again: for the answer, or for the stream's next bytes. */
 void cria_exchange_resume(cria_exchange *exchange);
-/* The client is gone: what it asked for is cancelled and the connection closed. */
-void cria_exchange_abandon(cria_exchange *exchange);
 /* Frees what neither MHD nor the engine knows of any more. */
 void cria_exchange_release(cria_exchange *exchange);
 
@@ -144,6 +148,12 @@ void cria_generate_balance(cria_exchange *exchange);
 void cria_generate_cancel(cria_exchange *exchange);
 /* Ends every open generation with 503. */
 void cria_generate_close_all(cria_server *server);
+
+/* ---- cors.c ---- */
+/* A browser asks what a page of another origin may send. True: the answer stands. */
+bool cria_cors_preflight(cria_exchange *exchange);
+/* Lets that page read the answer, where its origin is allowed. */
+void cria_cors_headers(const cria_exchange *exchange, struct MHD_Response *response);
 
 /* ---- routes.c, auth.c ---- */
 /* The route of a path and method; else NULL, and *allow names the path's methods (NULL: no such path). */

@@ -16,8 +16,9 @@ typedef struct {
 
 struct cria_mailbox {
     pthread_mutex_t lock;
+    pthread_cond_t taken;
     list in, out;
-    bool lost;
+    bool lost, closed;
     int fd;
 };
 
@@ -30,6 +31,7 @@ cria_status cria_mailbox_create(cria_mailbox **out, cria_error *err) {
         return cria_fail(err, CRIA_ERR_IO, "eventfd: %s", strerror(errno));
     }
     pthread_mutex_init(&mailbox->lock, NULL);
+    pthread_cond_init(&mailbox->taken, NULL);
     *out = mailbox;
     return CRIA_OK;
 }
@@ -40,8 +42,16 @@ void cria_mailbox_destroy(cria_mailbox *mailbox) {
     free(mailbox->in.items);
     free(mailbox->out.items);
     close(mailbox->fd);
+    pthread_cond_destroy(&mailbox->taken);
     pthread_mutex_destroy(&mailbox->lock);
     free(mailbox);
+}
+
+void cria_mailbox_close(cria_mailbox *mailbox) {
+    pthread_mutex_lock(&mailbox->lock);
+    mailbox->closed = true;
+    pthread_cond_broadcast(&mailbox->taken);
+    pthread_mutex_unlock(&mailbox->lock);
 }
 
 void cria_mailbox_wake(cria_mailbox *mailbox) {
@@ -53,6 +63,7 @@ void cria_mailbox_wake(cria_mailbox *mailbox) {
 void cria_mailbox_put(cria_mailbox *mailbox, cria_event *event) {
     pthread_mutex_lock(&mailbox->lock);
     list *in = &mailbox->in;
+    while (in->count >= CRIA_MAILBOX_EVENTS && !mailbox->closed) pthread_cond_wait(&mailbox->taken, &mailbox->lock);
     if (in->count == in->capacity) {
         size_t capacity = in->capacity ? 2 * in->capacity : 64;
         cria_event **items = realloc(in->items, capacity * sizeof *items);
@@ -86,6 +97,7 @@ cria_event **cria_mailbox_take(cria_mailbox *mailbox, size_t *count, bool *lost)
     mailbox->out = taken;
     *lost = mailbox->lost;
     mailbox->lost = false;
+    pthread_cond_broadcast(&mailbox->taken);
     pthread_mutex_unlock(&mailbox->lock);
     *count = taken.count;
     return taken.items;

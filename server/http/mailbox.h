@@ -1,4 +1,7 @@
-/* Mailbox: engine events on their way to the HTTP thread. Any thread puts, one takes; putting never blocks. */
+/* Mailbox: engine events on their way to the HTTP thread. Any thread puts, one takes.
+ *
+ * It is bounded: where the taker is behind by so much, putting waits for it, and so the engine makes no tokens faster
+ * than the HTTP thread sends them on. */
 #ifndef CRIA_SERVER_HTTP_MAILBOX_H
 #define CRIA_SERVER_HTTP_MAILBOX_H
 
@@ -10,11 +13,16 @@
 
 typedef struct cria_mailbox cria_mailbox;
 
+enum { CRIA_MAILBOX_EVENTS = 4096 };
+
 cria_status cria_mailbox_create(cria_mailbox **out, cria_error *err);
 /* Frees the events that nobody took. */
 void cria_mailbox_destroy(cria_mailbox *mailbox);
-/* Takes ownership. */
+/* Takes ownership. Waits while CRIA_MAILBOX_EVENTS events are there; never on the taker's own thread, please, and not
+ * once the mailbox is closed. */
 void cria_mailbox_put(cria_mailbox *mailbox, cria_event *event);
+/* Nobody takes on time any more: from now on putting does not wait. Any thread. */
+void cria_mailbox_close(cria_mailbox *mailbox);
 /* Wakes the taker without an event. Also from signal handlers. */
 void cria_mailbox_wake(cria_mailbox *mailbox);
 /* Readable while there is something to take. */

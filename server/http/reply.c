@@ -51,6 +51,7 @@ static void add_headers(cria_exchange *exchange, struct MHD_Response *response) 
         snprintf(seconds, sizeof seconds, "%d", exchange->retry_after);
         MHD_add_response_header(response, "Retry-After", seconds);
     }
+    cria_cors_headers(exchange, response);
     if (exchange->misframed) MHD_add_response_header(response, "Connection", "close");
     if (exchange->allow) MHD_add_response_header(response, "Allow", exchange->allow);
     if (exchange->challenge) {
@@ -66,6 +67,18 @@ static size_t event_length(const cria_exchange *exchange) {
     size_t left = exchange->out.length - exchange->out_position;
     const char *end = memmem(begin, left, "\n\n", 2);
     return end ? (size_t)(end + 2 - begin) : left;
+}
+
+enum { KEPT_BYTES = 4096 };
+
+/* All of `out` is sent. What a burst has made large is given back: streams are many, and each keeps its buffer. */
+static void forget_sent(cria_exchange *exchange) {
+    if (exchange->out.capacity > KEPT_BYTES) {
+        cria_text_deinit(&exchange->out);
+    } else {
+        cria_text_clear(&exchange->out);
+    }
+    exchange->out_position = 0;
 }
 
 /* MHD asks for bytes when the socket takes some: one event at a time, so that each is a write of its own. */
@@ -86,14 +99,14 @@ static ssize_t read_stream(void *context, uint64_t position, char *buffer, size_
     memcpy(buffer, exchange->out.data + exchange->out_position, length);
     exchange->out_position += length;
     if (exchange->out_position == exchange->out.length) {
-        cria_text_clear(&exchange->out);
-        exchange->out_position = 0;
+        forget_sent(exchange);
     }
     cria_generate_balance(exchange);
     return (ssize_t)length;
 }
 
-enum { STREAM_BLOCK = 32 * 1024 };
+/* Used for HTTP/1.0 alone: chunks are written straight into the connection's own memory. */
+enum { STREAM_BLOCK = 4 * 1024 };
 
 static struct MHD_Response *make_stream(cria_exchange *exchange) {
     struct MHD_Response *response =

@@ -15,10 +15,11 @@
 #include <unistd.h>
 
 enum {
-    MAX_HEADER_BYTES = 64 * 1024,
+    CONNECTION_BYTES = 32 * 1024, /* headers have to fit; half of it is touched by every connection */
     TICK_MS = 500,
     BACKLOG_TICK_MS = 5,
     IDLE_NS = 1000000000, /* how long a connection is idle before it may have to make room */
+    SPARE = 64,           /* connections beyond the limit, on which that can be said */
     OTHER_FILES = 24      /* descriptors left for everything that is no connection */
 };
 
@@ -27,7 +28,7 @@ enum {
 static void fill_defaults(cria_server_config *c) {
     const struct {
         int64_t *value, fallback;
-    } counts[] = {{&c->max_connections, 1024},  {&c->max_body_bytes, 16 << 20},
+    } counts[] = {{&c->max_connections, 4096},  {&c->max_body_bytes, 16 << 20},
                   {&c->max_logprobs, 20},       {&c->max_n, 1024},
                   {&c->max_prompts, 1024},      {&c->max_sequences, 1024},
                   {&c->max_stop_strings, 16},   {&c->max_stop_bytes, 4096},
@@ -70,16 +71,24 @@ static void log_daemon(void *log, const char *format, va_list args) {
 }
 
 /* As many connections as were asked for, or as the process may have open files. */
-static size_t connection_limit(const cria_server *server) {
+static void limit_connections(cria_server *server) {
     struct rlimit files;
-    size_t most = (size_t)server->config.max_connections;
-    if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur == RLIM_INFINITY) return most;
-    size_t room = files.rlim_cur > 2 * OTHER_FILES ? (size_t)files.rlim_cur - OTHER_FILES : OTHER_FILES;
-    return room < most ? room : most;
+    size_t wanted = (size_t)server->config.max_connections, most = wanted + SPARE;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur != RLIM_INFINITY) {
+        size_t room = files.rlim_cur > 2 * OTHER_FILES ? (size_t)files.rlim_cur - OTHER_FILES : OTHER_FILES;
+        if (room < most) most = room;
+    }
+    size_t spare = most / 8 < SPARE ? most / 8 : SPARE;
+    server->most_sockets = most;
+    server->most_busy = wanted < most - spare ? wanted : most - spare;
+}
+
+size_t cria_server_files(int64_t connections) {
+    return (size_t)connections + SPARE + OTHER_FILES;
 }
 
 static cria_status start_daemon(cria_server *server, cria_error *err) {
-    server->most_sockets = connection_limit(server);
+    limit_connections(server);
     unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
     const cria_server_config *c = &server->config;
     server->daemon = MHD_start_daemon(
@@ -87,7 +96,7 @@ static cria_status start_daemon(cria_server *server, cria_error *err) {
         MHD_OPTION_LISTEN_SOCKET, server->listen_fd, MHD_OPTION_NOTIFY_COMPLETED, cria_exchange_completed, server,
         MHD_OPTION_NOTIFY_CONNECTION, cria_socket_notify, server, MHD_OPTION_CONNECTION_LIMIT,
         (unsigned)server->most_sockets, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)(c->idle_seconds + 0.999),
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MAX_HEADER_BYTES, MHD_OPTION_END);
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES, MHD_OPTION_END);
     if (!server->daemon) return cria_fail(err, CRIA_ERR_IO, "libmicrohttpd does not start");
     server->listen_fd = -1; /* the daemon's now */
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD);
@@ -191,7 +200,7 @@ static void check_slow_senders(cria_server *server, uint64_t now_ns) {
         if (!exchange) {
             if (now_ns - socket->quiet_ns > head_ns) shutdown(socket->fd, SHUT_RDWR);
         } else if (exchange->receiving && now_ns > exchange->body_deadline_ns) {
-            cria_socket_give_up(socket, socket->hung_up);
+            cria_socket_give_up(socket, socket->half_closed);
             shutdown(socket->fd, SHUT_RDWR);
         }
     }
@@ -251,9 +260,7 @@ static cria_status turn(cria_server *server, bool *stop_ready, cria_error *err) 
             *stop_ready = true;
         } else if (events[i].data.ptr) {
             /* Nothing before MHD_run frees a connection: the pointers of this round are good. */
-            cria_socket *socket = events[i].data.ptr;
-            socket->hung_up = true;
-            if (socket->exchange) cria_exchange_abandon(socket->exchange);
+            cria_socket_ends(events[i].data.ptr, events[i].events);
         }
     }
     take_model(server);
@@ -312,6 +319,7 @@ cria_status cria_server_run(cria_server *server, int stop_fd, cria_error *err) {
         }
     }
     cria_status status = loop(server, stop_fd, err);
+    cria_mailbox_close(server->mailbox);
     if (stop_fd >= 0) epoll_ctl(server->epoll_fd, EPOLL_CTL_DEL, stop_fd, NULL);
     stop_daemon(server);
     return status;

@@ -23,12 +23,14 @@ typedef struct {
     int port;                       /* 0: the system chooses, cria_server_port tells */
     const char *const *model_names; /* >= 1: the names clients may use; the first one is reported */
     size_t model_name_count;
-    const char *model_root; /* where the model came from, for /v1/models; NULL: the first name */
-    const char *api_key;    /* NULL: no key is asked for; else every route but /health and /ping needs it */
-    const char *version;    /* of the program, for /version; NULL: "0" */
+    const char *model_root;      /* where the model came from, for /v1/models; NULL: the first name */
+    const char *api_key;         /* NULL: no key is asked for; else every route but /health and /ping needs it */
+    const char *allowed_origins; /* whose pages may use this server from a browser: "*", or origins separated by commas;
+                                  * NULL: none */
+    const char *version;         /* of the program, for /version; NULL: "0" */
 
     /* Limits; 0 takes the default given here. What passes one is an error that names it. */
-    int64_t max_connections;   /* 1024 open sockets */
+    int64_t max_connections;   /* 4096 with open requests; fewer where the process may not open so many files */
     int64_t max_body_bytes;    /* 16 MiB */
     int64_t max_logprobs;      /* 20 per token; a negative number: the whole vocabulary may be asked for */
     int64_t max_n;             /* 1024 choices per prompt (`n`, `best_of`) */
@@ -63,6 +65,9 @@ typedef struct {
 
 typedef struct cria_server cria_server;
 
+/* How many files the process has to be allowed to open (RLIMIT_NOFILE) for so many connections. */
+size_t cria_server_files(int64_t connections);
+
 /* Opens the listening socket. A host or port that cannot be had is CRIA_ERR_IO with both named. `log` may be NULL. */
 cria_status cria_server_create(const cria_server_config *config, cria_log *log, cria_server **out, cria_error *err);
 /* Call after cria_server_run returned and after the engine was destroyed. Closes what is still open. */
@@ -75,7 +80,8 @@ cria_status cria_server_set_model(cria_server *server, const cria_server_model *
 /* While loading: what /health says beside 503, "packing weights 40%"; copied, cut at 127 bytes. Any thread. */
 void cria_server_set_progress(cria_server *server, const char *text);
 
-/* The engine's `deliver`, with the cria_server as its context. Any thread; never blocks; valid until destroy. */
+/* The engine's `deliver`, with the cria_server as its context. Any thread but the one in cria_server_run; waits while
+ * that one is far behind; valid until destroy. */
 void cria_server_deliver(void *server, cria_event *event);
 
 /* Serves on the calling thread. Returns after cria_server_stop, or when `stop_fd` (signalfd, eventfd, pipe; -1: none)

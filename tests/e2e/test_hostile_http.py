@@ -21,9 +21,11 @@ def length(body):
 def talk(server, data, half_close=False, seconds=20):
     """Sends bytes, reads until the server closes; the answer as it came."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=seconds) as connection:
+        if half_close:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
         connection.sendall(data)
         if half_close:
-            connection.shutdown(socket.SHUT_WR)
+            connection.shutdown(socket.SHUT_WR)  # in one segment with the last bytes
         answer = b""
         while piece := connection.recv(1 << 16):
             answer += piece
@@ -80,6 +82,37 @@ def test_a_request_in_odd_clothes_is_answered_at_once(opt, code, request_bytes):
 def test_a_body_that_ends_too_soon_is_a_400_as_soon_as_the_client_closes_its_side(opt, request_bytes):
     answer = talk(opt, request_bytes, half_close=True)
     assert status(answer) == 400 and b"ended before" in answer
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_client_that_closes_its_sending_side_behind_its_request_gets_the_whole_answer(opt, streamed):
+    body = json.dumps({"prompt": "a", "max_tokens": 300, "ignore_eos": True, "stream": streamed}).encode()
+    answer = talk(opt, HEAD + length(body) + b"\r\n" + body, half_close=True)
+    assert status(answer) == 200 and (b"data: [DONE]" in answer if streamed else b'"completion_tokens":300' in answer)
+
+
+def preflight(server, origin):
+    asked = {"Origin": origin, "Access-Control-Request-Method": "POST",
+             "Access-Control-Request-Headers": "authorization,content-type"}
+    return server.request("OPTIONS", "/v1/chat/completions", headers=asked)
+
+
+def test_a_page_of_another_origin_may_ask_as_it_may_with_vllm(opt):
+    answer = preflight(opt, "http://a")
+    assert answer.status == 200 and answer.headers["access-control-allow-origin"] == "*"
+    assert "POST" in answer.headers["access-control-allow-methods"]
+    assert answer.headers["access-control-allow-headers"] == "authorization,content-type"
+    answer = opt.request("POST", "/v1/completions", BODY, {"Origin": "http://a"})
+    assert answer.status == 200 and answer.headers["access-control-allow-origin"] == "*"
+
+
+def test_only_allowed_origins_may_ask():
+    with Server(OPT, "--allowed-origins", "http://a,http://b", "--api-key", "key", name="m") as server:
+        answer = preflight(server, "http://b")  # browsers send no key with it
+        assert answer.status == 200 and answer.headers["access-control-allow-origin"] == "http://b"
+        for origin in ("http://c", "http://bb", "http://"):
+            answer = preflight(server, origin)
+            assert answer.status == 401 and "access-control-allow-origin" not in answer.headers
 
 
 def test_a_byte_order_mark_before_the_json_is_skipped(opt):
