@@ -31,6 +31,10 @@ CRIA_INLINE bool is_q4(const cria_panel_type type) {
 CRIA_INLINE int64_t group_steps(const cria_panel_type type) {
     return is_wide(type) ? CRIA_GROUP / 2 : CRIA_GROUP / 4;
 }
+/* Bytes of a panel's weights that a step takes. */
+CRIA_INLINE int64_t step_bytes(const cria_panel_type type) {
+    return type == CRIA_PANEL_Q4_WIDE ? 16 : 32;
+}
 /* Groups whose integers are added before they become f32. */
 CRIA_INLINE int64_t run_groups(const cria_panel_type type) {
     return type == CRIA_PANEL_I8_WIDE ? CRIA_CHUNK_GROUPS : 1;
@@ -124,6 +128,7 @@ CRIA_INLINE void few_tokens(const cria_panel_type type, const cria_dot *dot, con
     for (int64_t g = dot->first; g < dot->first + dot->steps; g += run) {
         const uint8_t *weights = group_at(type, panel, g), *x = dot->rows + g * group_steps(type) * 4;
         const int64_t steps = run_steps(type, dot, g);
+        if (head) CRIA_PREFETCH(weights);
         CRIA_UNROLL for (int half = 0; half < 2; half++) {
             __m256i products[FEW_TOKENS];
             CRIA_UNROLL for (int t = 0; t < tokens; t++) products[t] =
@@ -131,7 +136,7 @@ CRIA_INLINE void few_tokens(const cria_panel_type type, const cria_dot *dot, con
             const uint8_t *w = weights + head, *values = x;
             for (int64_t step = 0; step < steps; step += together) {
                 CRIA_UNROLL for (int s = 0; s < together; s++) {
-                    if (half == 0 && s % 4 == 0) CRIA_PREFETCH(w + s * 32);
+                    if (half == 0 && s * step_bytes(type) % 64 == 0) CRIA_PREFETCH(w + s * step_bytes(type));
                     __m256i own = step_weights(type, w, s, half);
                     CRIA_UNROLL for (int t = 0; t < tokens; t++) products[t] =
                         add_step(type, products[t], own, broadcast_step(values + 4 * s + (size_t)t * row_bytes));
@@ -160,6 +165,7 @@ CRIA_INLINE void unpack(const cria_panel_type type, const cria_dot *dot, const u
         const int64_t steps = run_steps(type, dot, dot->first + g);
         const int64_t together = type == CRIA_PANEL_I8_WIDE ? 2 : group_steps(type);
         if (type != CRIA_PANEL_I8_WIDE) {
+            if (dot->prefetch) CRIA_PREFETCH(group);
             CRIA_UNROLL for (int half = 0; half < 2; half++) {
                 _mm256_store_ps(out->d[g] + 8 * half, load_halves(group + 16 * half));
                 if (is_q4(type)) _mm256_store_ps(out->m[g] + 8 * half, load_halves(group + HEAD_Q8 + 16 * half));
@@ -168,7 +174,7 @@ CRIA_INLINE void unpack(const cria_panel_type type, const cria_dot *dot, const u
         }
         for (int64_t step = 0; step < steps; step += together, weights += 32 * together) {
             CRIA_UNROLL for (int s = 0; s < together; s++, to += 64) {
-                if (dot->prefetch && s % 4 == 0) CRIA_PREFETCH(weights + s * 32);
+                if (dot->prefetch && s * step_bytes(type) % 64 == 0) CRIA_PREFETCH(weights + s * step_bytes(type));
                 CRIA_UNROLL for (int half = 0; half < 2; half++)
                     _mm256_store_si256((__m256i *)(void *)(to + 32 * half), step_weights(type, weights, s, half));
             }
