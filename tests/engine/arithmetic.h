@@ -281,7 +281,7 @@ static inline void hear(void *context, cria_event *event) {
         a->finish = event->finish;
         a->finish_token = event->token;
         a->cached = event->cached_tokens;
-        memcpy(a->error, event->error, sizeof a->error);
+        snprintf(a->error, sizeof a->error, "%s", event->error);
         a->finished++;
     }
     cria_event_destroy(event);
