@@ -12,21 +12,10 @@
 
 #include <cmocka.h>
 
-static cria_graph *opt(int64_t hidden, int64_t layers, int64_t heads) {
-    const cria_model_config config = opt_config(hidden, layers, heads);
-    cria_graph *graph;
-    cria_error err = {0};
-    if (cria_model_graph(&config, &graph, &err) != CRIA_OK) fail_msg("%s", err.message);
-    return graph;
-}
+#include "tests/parallel/planning.h"
 
-static cria_cluster *cluster_of(const char *name) {
-    char path[512];
-    cria_cluster *c;
-    cria_error err = {0};
-    snprintf(path, sizeof path, CRIA_SOURCE_DIR "/configs/clusters/%s", name);
-    if (cria_cluster_read(path, &c, &err) != CRIA_OK) fail_msg("%s", err.message);
-    return c;
+static cria_graph *opt(int64_t hidden, int64_t layers, int64_t heads) {
+    return graph_of(opt_config(hidden, layers, heads));
 }
 
 static cria_stages_options options_of(cria_objective objective) {

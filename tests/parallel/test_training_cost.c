@@ -36,19 +36,24 @@ static cria_graph *network(const char *net, int train) {
     return g;
 }
 
+static cria_layer_task training(const cria_graph *graph, const cria_cluster *cluster, const int *last_use,
+                                cria_step_shape shape) {
+    return (cria_layer_task){.graph = graph,
+                             .cluster = cluster,
+                             .last_use = last_use,
+                             .train = true,
+                             .phase = {shape, shape},
+                             .element = half,
+                             .optimizer = 12};
+}
+
 /* Forward strategies by the usual way, the backward pass derived. */
 static seconds derived(const char *net, const cria_cluster *cluster, const int *type, const cria_mesh *mesh,
                        cria_step_shape shape) {
     cria_graph *g = network(net, 0);
     int ops = cria_graph_ops(g), *last = malloc(((size_t)cria_graph_tensors(g) + 1) * sizeof *last);
     for (int t = 0; t < cria_graph_tensors(g); t++) cria_graph_uses(g, t, &last[t]);
-    cria_layer_task task = {.graph = g,
-                            .cluster = cluster,
-                            .last_use = last,
-                            .train = true,
-                            .phase = {shape, shape},
-                            .element = half,
-                            .optimizer = 12};
+    cria_layer_task task = training(g, cluster, last, shape);
     cria_strategy *strategy = calloc((size_t)ops, sizeof *strategy);
     cria_layer_usual_way(&task, 0, ops, mesh, (cria_axis_use[]){CRIA_AXIS_BATCH, CRIA_AXIS_TENSOR}, strategy);
     cria_layer_cost cost;
@@ -142,13 +147,7 @@ static void as_many_bytes_are_sent_as_are_paid_for(void **state) {
     int ops = cria_graph_ops(g), type[MOST] = {0}, *last = malloc(((size_t)cria_graph_tensors(g) + 1) * sizeof *last);
     for (int t = 0; t < cria_graph_tensors(g); t++) cria_graph_uses(g, t, &last[t]);
     cria_step_shape shape = {512, 512, 8, 64};
-    cria_layer_task task = {.graph = g,
-                            .cluster = cluster,
-                            .last_use = last,
-                            .train = true,
-                            .phase = {shape, shape},
-                            .element = half,
-                            .optimizer = 12};
+    cria_layer_task task = training(g, cluster, last, shape);
     cria_strategy *strategy = calloc((size_t)ops, sizeof *strategy);
     for (size_t m = 0; m < sizeof shapes / sizeof *shapes; m++) {
         cria_mesh mesh = {.size = {shapes[m][0], shapes[m][1]}, .beta = {1, 1}};
