@@ -12,6 +12,8 @@
 
 #include <cmocka.h>
 
+#include "tests/parallel/planning.h"
+
 typedef struct {
     cria_cluster *cluster;
     cria_graph *graph;
@@ -19,12 +21,11 @@ typedef struct {
     cria_text table, svg;
 } output;
 
-static output *make(const char *cluster, const char *net, int stages, int micro_batch) {
+/* Owns the cluster from then on. */
+static output *make(cria_cluster *cluster, const char *net, int stages, int micro_batch) {
     output *x = calloc(1, sizeof *x);
     cria_error err = {0};
-    char path[512];
-    snprintf(path, sizeof path, "%s/configs/clusters/%s", CRIA_SOURCE_DIR, cluster);
-    if (cria_cluster_read(path, &x->cluster, &err) != CRIA_OK) fail_msg("%s", err.message);
+    x->cluster = cluster;
     if (cria_network_create(net, &x->graph, &err) != CRIA_OK) fail_msg("%s", err.message);
     cria_stages_options o;
     cria_stages_defaults(&o);
@@ -101,7 +102,7 @@ static const char pipeline[] = "gpt:layers=8,hidden=1024,heads=16,batch=2,train=
 
 static void the_picture_has_a_column_for_each_device_and_a_row_for_each_layer(void **state) {
     (void)state;
-    output *x = make("p3.16xlarge.json:1x4", pipeline, 4, 2);
+    output *x = make(cluster_of("p3.16xlarge.json:1x4"), pipeline, 4, 2);
     check_xml(x->svg.data);
     const cria_plan_notes *n = &x->plan.notes;
     assert_int_equal(n->stages, 4);
@@ -136,7 +137,7 @@ static void colours_say_how_a_stage_is_cut(void **state) {
                 {"gpt:layers=4,hidden=4096,heads=32,batch=1,vocab=512,train=0,loss=1", ": tensor (weights cut)"}};
     const char *colour[2] = {NULL, NULL};
     for (int i = 0; i < 2; i++) {
-        output *x = make("p3.16xlarge.json:1x2", cuts[i].net, 1, i ? 1 : 2);
+        output *x = make(cluster_of("p3.16xlarge.json:1x2"), cuts[i].net, 1, i ? 1 : 2);
         check_xml(x->svg.data);
         const char *cell = strstr(x->svg.data, cuts[i].title);
         if (!cell) fail_msg("%s: no cell says \"%s\"\n%s", cuts[i].net, cuts[i].title, x->table.data);
@@ -153,7 +154,7 @@ static void colours_say_how_a_stage_is_cut(void **state) {
 /* Beside the plan: what was compared with it, and why it won, with the numbers that the result has. */
 static void the_table_says_where_stages_are_what_was_compared_and_why(void **state) {
     (void)state;
-    output *x = make("p3.16xlarge.json:1x4", pipeline, 4, 2);
+    output *x = make(cluster_of("p3.16xlarge.json:1x4"), pipeline, 4, 2);
     const char *t = x->table.data;
     for (int s = 0; s < 4; s++) {
         const cria_plan_stage_notes *n = &x->plan.notes.stage[s];
@@ -181,9 +182,28 @@ static void the_table_says_where_stages_are_what_was_compared_and_why(void **sta
     drop(x);
 }
 
+static void a_name_is_text_and_no_markup(void **state) {
+    (void)state;
+    static const char text[] =
+        "{\"format\": \"cria cluster\", \"version\": 1, \"name\": \"</text> & <b>\", \"devices\": {\"a\": {\"flops\": "
+        "{\"f32\": 1e13, \"f16\": 1e14}, \"memory\": 1e11, \"bandwidth\": 1e12}}, \"hosts\": [{\"devices\": "
+        "[{\"type\": \"a\", \"count\": 2}], \"link\": {\"latency\": 1e-5, \"bandwidth\": 1e10}}]}";
+    cria_json *json;
+    cria_cluster *cluster;
+    cria_error err = {0};
+    assert_int_equal(cria_json_parse(text, sizeof text - 1, &json, &err), CRIA_OK);
+    if (cria_cluster_from_json(cria_json_root(json), &cluster, &err) != CRIA_OK) fail_msg("%s", err.message);
+    cria_json_destroy(json);
+    output *x = make(cluster, pipeline, 2, 2);
+    check_xml(x->svg.data);
+    assert_non_null(strstr(x->svg.data, "on &lt;/text&gt; &amp; &lt;b&gt;, best for"));
+    drop(x);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_picture_has_a_column_for_each_device_and_a_row_for_each_layer),
+        cmocka_unit_test(a_name_is_text_and_no_markup),
         cmocka_unit_test(colours_say_how_a_stage_is_cut),
         cmocka_unit_test(the_table_says_where_stages_are_what_was_compared_and_why),
     };
