@@ -79,7 +79,7 @@ const cria_option cria_option_table[] = {
      "chat template by name, where the checkpoint's own is not recognised", SERVE},
     {"generation-config", CRIA_OPTION_CHOICE, AT(generation_config), "auto", 0, 0, "auto|vllm", "FROM",
      "sampling defaults: auto takes generation_config.json's, vllm neutral ones as OpenAI has them", SERVE},
-    {"max-waiting", CRIA_OPTION_INT, AT(max_waiting), "1024", 1, 1e6, NULL, "N",
+    {"max-waiting", CRIA_OPTION_INT, AT(max_waiting), "4096", 1, 1e6, NULL, "N",
      "requests that may wait; more are answered with 429", SERVE},
     {"max-waiting-tokens", CRIA_OPTION_INT, AT(max_waiting_tokens), "1000000", 1, 1e9, NULL, "N",
      "prompt tokens that may wait", SERVE},
