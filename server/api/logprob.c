@@ -7,8 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* JSON has no infinities; clients take -9999 for "impossible". */
-static double finite(float logprob) {
+double cria_logprob_finite(float logprob) {
     return logprob > -9999.0f ? (double)logprob : -9999.0;
 }
 
@@ -117,8 +116,8 @@ static void put_dictionary(const cria_api *api, bool as_ids, const cria_text *in
         for (size_t i = 0; i < entries; ++i) {
             size_t begin = names.length;
             int32_t id = i == 0 ? at.token : at.event->top_ids[base + i - 1];
-            double logprob =
-                finite(i == 0 ? at.event->logprobs[at.entry].logprob : at.event->top_logprobs[base + i - 1]);
+            double logprob = cria_logprob_finite(i == 0 ? at.event->logprobs[at.entry].logprob
+                                                        : at.event->top_logprobs[base + i - 1]);
             if (i && id == at.token) continue;
             cria_token_text(api, as_ids, incomplete, id, &names);
             add_named(&names, begin, logprob, list, &count, table, slots - 1);
@@ -153,7 +152,7 @@ static void put_entry(const cria_api *api, bool as_ids, const cria_text *incompl
     cria_text_puts(out, "\"token\":");
     put_token_string(api, as_ids, incomplete, id, out);
     cria_text_puts(out, ",\"logprob\":");
-    cria_text_json_number(out, finite(logprob));
+    cria_text_json_number(out, cria_logprob_finite(logprob));
     cria_text_puts(out, ",\"bytes\":[");
     cria_text bytes = {0};
     put_bytes(api, id, &bytes);
@@ -190,7 +189,7 @@ void cria_logprob_add(const cria_api *api, const cria_params *params, const cria
     comma(&lists->offsets);
     cria_text_printf(&lists->offsets, "%zu", text_offset);
     comma(&lists->values);
-    cria_text_json_number(&lists->values, finite(at.event->logprobs[at.entry].logprob));
+    cria_text_json_number(&lists->values, cria_logprob_finite(at.event->logprobs[at.entry].logprob));
     comma(&lists->tops);
     put_dictionary(api, as_ids, incomplete, at, &lists->tops);
 }
@@ -206,7 +205,7 @@ void cria_logprob_add_null(const cria_api *api, const cria_params *params, int32
 static void put_prompt_item(const cria_api *api, const cria_text *incomplete, int32_t id, float logprob, int rank,
                             cria_text *out) {
     cria_text_printf(out, "\"%d\":{\"logprob\":", id);
-    cria_text_json_number(out, finite(logprob));
+    cria_text_json_number(out, cria_logprob_finite(logprob));
     cria_text_printf(out, ",\"rank\":%d,\"decoded_token\":", rank);
     put_token_string(api, false, incomplete, id, out);
     cria_text_append(out, "}", 1);

@@ -4,6 +4,9 @@
 
 #include "server/api/choice.h"
 
+/* JSON has no infinities; clients take -9999 for "impossible". */
+double cria_logprob_finite(float logprob);
+
 /* How a token is shown after text whose last, unfinished code point has the bytes in `incomplete`: "" where the code
  * point is still unfinished, the whole code point with the token that completes it; special tokens as they are stored;
  * "token_id:5" where the request asks for that. Appends to *out, valid UTF-8. */

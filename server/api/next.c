@@ -53,9 +53,8 @@ void cria_next_take(cria_choice *choice, const cria_event *event) {
     if (choice->generated || !event->has_logprobs || !event->logprobs) return;
     int32_t count = event->logprobs[0].top_count;
     for (int32_t i = 0; i < count && i < event->top_stride; ++i) {
-        float logprob = event->top_logprobs[i];
         cria_text_puts(&choice->prompt_logprobs, i ? "," : "");
-        cria_text_json_number(&choice->prompt_logprobs, logprob > -9999.0f ? (double)logprob : -9999.0);
+        cria_text_json_number(&choice->prompt_logprobs, cria_logprob_finite(event->top_logprobs[i]));
         cria_text_printf(&choice->ids, i ? ",%d" : "%d", event->top_ids[i]);
     }
 }

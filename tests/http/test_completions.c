@@ -70,6 +70,23 @@ static void log_probabilities_end_with_the_end_token_and_count_code_points(void 
            "\"tokens\":[\"E\",\"\",\"\xC3\xA9\",\"F\"]");
 }
 
+static void what_is_impossible_has_a_finite_log_probability(void **state) {
+    (void)state;
+    expect(&server, "/v1/completions",
+           "{\"prompt\":\"az\",\"temperature\":0,\"logprobs\":6,\"max_tokens\":0,\"echo\":true}", 200,
+           "\"token_logprobs\":[null,-0.25,-9999]");
+    expect(&server, "/v1/completions", "{\"prompt\":\"a\",\"temperature\":0,\"logprobs\":6,\"max_tokens\":1}", 200,
+           "\"top_logprobs\":[{\"b\":-0.25,\"c\":-1,\"d\":-2,\"e\":-3,\"f\":-4,\"g\":-9999}]");
+    expect(
+        &server, "/v1/chat/completions",
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"temperature\":0,\"logprobs\":true,\"top_logprobs\":6,"
+        "\"max_tokens\":1}",
+        200, "\"logprob\":-9999");
+    expect(&server, "/v1/completions", "{\"prompt\":\"az\",\"temperature\":0,\"prompt_logprobs\":0,\"max_tokens\":1}",
+           200, "{\"logprob\":-9999");
+    expect(&server, "/logprobs", "{\"prompt\":\"a\",\"top_k\":6}", 200, "[-0.25,-1,-2,-3,-4,-9999]");
+}
+
 static void echo_prepends_the_prompt_and_its_log_probabilities(void **state) {
     (void)state;
     expect(&server, "/v1/completions",
@@ -248,6 +265,7 @@ int main(void) {
         cmocka_unit_test(takes_prompts_in_all_four_forms),
         cmocka_unit_test(ends_at_the_end_of_the_text_and_counts_its_token),
         cmocka_unit_test(log_probabilities_end_with_the_end_token_and_count_code_points),
+        cmocka_unit_test(what_is_impossible_has_a_finite_log_probability),
         cmocka_unit_test(echo_prepends_the_prompt_and_its_log_probabilities),
         cmocka_unit_test(stop_strings_never_leak_and_are_named),
         cmocka_unit_test(two_tokens_that_look_alike_keep_the_larger_value),

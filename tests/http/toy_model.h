@@ -6,6 +6,7 @@
 
 #include "parallel/execute/batch.h"
 
+#include <math.h>
 #include <stdatomic.h>
 #include <unistd.h>
 
@@ -44,11 +45,12 @@ static inline cria_status toy_step(void *self, const cria_batch *batch, cria_bat
             next = 'a' + (int32_t)((uint64_t)(next - 'a') + row->seed) % 26;
         out->token = row->sample ? next : -1;
         out->rank = row->target >= 0 && row->target != next ? 3 : 1;
-        out->logprob = row->target >= 0 && row->target != next ? -2.5f : own;
+        /* 'z' is impossible but after 'y', and so is the sixth alternative of anything. */
+        out->logprob = row->target < 0 || row->target == next ? own : row->target == 'z' ? -INFINITY : -2.5f;
         out->top_count = row->top_logprobs;
         for (int32_t k = 0; k < row->top_logprobs; ++k) {
             result->top_ids[r * batch->limits.top_logprobs + k] = (next + k) % model->vocab;
-            result->top_logprobs[r * batch->limits.top_logprobs + k] = k ? -(float)k : own;
+            result->top_logprobs[r * batch->limits.top_logprobs + k] = k == 5 ? -INFINITY : k ? -(float)k : own;
         }
     }
     return CRIA_OK;
