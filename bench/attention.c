@@ -29,10 +29,10 @@ typedef struct {
     int64_t sequences, queries, context;
 } work;
 
-static const work WORKS[] = {
-    {"decode-1-600", 1, 1, 600},   {"decode-1-1500", 1, 1, 1500},     {"decode-8-600", 8, 1, 600},
-    {"decode-8-1500", 8, 1, 1500}, {"decode-16-1500", 16, 1, 1500},   {"prefill-512", 1, 512, 512},
-    {"prefill-last", 1, 512, 2048}};
+static const work WORKS[] = {{"decode-1-600", 1, 1, 600},     {"decode-1-1500", 1, 1, 1500},
+                             {"decode-8-600", 8, 1, 600},     {"decode-8-1500", 8, 1, 1500},
+                             {"decode-16-1500", 16, 1, 1500}, {"prefill-512", 1, 512, 512},
+                             {"prefill-last", 1, 512, 2048}};
 
 typedef struct {
     const cria_kernels *kernels;
@@ -147,7 +147,9 @@ int main(int argc, char **argv) {
     cria_kernels kernels;
     cria_error err;
     bench b = {.kernels = &kernels,
-               .type = argc > 3 && strcmp(argv[3], "f32") == 0 ? CRIA_F32 : CRIA_BF16,
+               .type = argc <= 3 || strcmp(argv[3], "bf16") == 0 ? CRIA_BF16
+                       : strcmp(argv[3], "f32") == 0             ? CRIA_F32
+                                                                 : CRIA_I8,
                .samples = argc > 4 ? atoi(argv[4]) : 5};
     if (b.samples < 1 || b.samples > MOST_SAMPLES) b.samples = 5;
     if (cria_pool_create(threads, &b.pool, &err) != CRIA_OK) return fail(&err);

@@ -81,7 +81,9 @@ typedef struct {
 
 /* The paged KV cache of one layer. Block b starts at pages + b * block_bytes and holds, per KV head, K as
  * [head_dim][block_tokens] (transposed, so that scores are sums of whole vectors) and then V as
- * [block_tokens][head_dim], in `type` (F32 or BF16; later I8). */
+ * [block_tokens][head_dim], in `type` (F32, BF16 or I8). I8 has after a head's values an f32 scale of each token's key,
+ * then one of each token's value (kernels/kv.h): a scale for each token and head, so that what is written for one token
+ * never changes what stands for another. */
 typedef struct {
     void *pages;
     cria_type type;

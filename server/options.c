@@ -15,8 +15,9 @@
 const cria_option cria_option_table[] = {
     {"dtype", CRIA_OPTION_CHOICE, AT(dtype), "auto", 0, 0, "auto|f32|float32|float|bf16|bfloat16|int8|q8|int4", "TYPE",
      "numeric type of the weights; auto keeps what the checkpoint holds (f16 becomes bf16)", RUNS},
-    {"kv-cache-dtype", CRIA_OPTION_CHOICE, AT(kv_cache_dtype), "auto", 0, 0, "auto|f32|bf16", "TYPE",
-     "type of the KV cache; auto is f32 for f32 weights and bf16 otherwise", RUNS},
+    {"kv-cache-dtype", CRIA_OPTION_CHOICE, AT(kv_cache_dtype), "auto", 0, 0, "auto|f32|bf16|int8", "TYPE",
+     "type of the KV cache; auto is f32 for f32 weights and bf16 otherwise; int8 has a scale for each token and head",
+     RUNS | PLAN},
     {"threads", CRIA_OPTION_INT, AT(threads), "0", 0, 256, NULL, "N", "worker threads; 0 takes every CPU it may run on",
      SERVE | GENERATE | INSPECT | PLAN | PROFILE | SOLVE},
     {"ranks", CRIA_OPTION_INT, AT(ranks), "0", 0, 1024, NULL, "N",

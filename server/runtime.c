@@ -184,6 +184,12 @@ static cria_status build_program(cria_runtime *r, const cria_main_options *optio
     return cria_lower(r->graph, r->plan, cria_runtime_plan_rank(r), &lower, &r->program, err);
 }
 
+static cria_type kv_type_of(const cria_runtime *r, const char *name) {
+    if (strcmp(name, "int8") == 0) return CRIA_I8;
+    if (strcmp(name, "auto") == 0) return any_narrow_panel(r) ? CRIA_BF16 : CRIA_F32;
+    return strcmp(name, "bf16") == 0 ? CRIA_BF16 : CRIA_F32;
+}
+
 /* What each rank can do by itself. */
 static cria_status prepare(cria_runtime *r, const char *path, const cria_main_options *options,
                            const cria_runtime_request *request, cria_log *log, cria_error *err) {
@@ -195,10 +201,7 @@ static cria_status prepare(cria_runtime *r, const char *path, const cria_main_op
     r->checkpoint = (cria_checkpoint){r->weights, &r->config};
     CRIA_TRY(choose_lengths(r, options, err));
     CRIA_TRY(build_program(r, options, request, err));
-    r->kv_type = strcmp(options->kv_cache_dtype, "bf16") == 0 ||
-                         (strcmp(options->kv_cache_dtype, "auto") == 0 && any_narrow_panel(r))
-                     ? CRIA_BF16
-                     : CRIA_F32;
+    r->kv_type = kv_type_of(r, options->kv_cache_dtype);
     r->prefix_cache = options->enable_prefix_caching;
     r->max_waiting = options->max_waiting ? options->max_waiting : 1024;
     r->max_waiting_tokens = options->max_waiting_tokens ? options->max_waiting_tokens : 1000000;
@@ -428,5 +431,5 @@ void cria_runtime_summarise(const cria_runtime *r, cria_runtime_summary *out) {
                                   .threads = r->threads,
                                   .isa = r->kernels.name,
                                   .weight_type = cria_panel_type_name(most),
-                                  .kv_type = cria_type_name(r->kv_type)};
+                                  .kv_type = r->kv_type == CRIA_I8 ? "int8" : cria_type_name(r->kv_type)};
 }

@@ -77,6 +77,21 @@ VECTOR_INLINE void vf_store_bf16_first(uint16_t *p, int64_t n, vf x) {
     _mm256_mask_storeu_epi16(p, vf_first(n), vf_to_bf16(x));
 }
 
+/* int8 in memory; "first": the lanes below n, no memory beyond is touched. Stored are whole numbers of -127 .. 127, to
+ * the nearest even. */
+VECTOR_INLINE vf vf_load_i8(const int8_t *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+VECTOR_INLINE vf vf_load_i8_first(const int8_t *p, int64_t n) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(vf_first(n), p)));
+}
+VECTOR_INLINE void vf_store_i8(int8_t *p, vf x) {
+    _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
+}
+VECTOR_INLINE void vf_store_i8_first(int8_t *p, int64_t n, vf x) {
+    _mm_mask_storeu_epi8(p, vf_first(n), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
+}
+
 /* 32-bit integers. */
 VECTOR_INLINE vi vi_set(int32_t x) {
     return _mm512_set1_epi32(x);
@@ -229,6 +244,27 @@ VECTOR_INLINE void vf_store_bf16_first(uint16_t *p, int64_t n, vf x) {
     uint16_t copy[LANES];
     vf_store_bf16(copy, x);
     memcpy(p, copy, (size_t)n * sizeof *copy);
+}
+
+/* int8 in memory; "first": the lanes below n, no memory beyond is touched. Stored are whole numbers of -127 .. 127, to
+ * the nearest even. */
+VECTOR_INLINE vf vf_load_i8(const int8_t *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+VECTOR_INLINE vf vf_load_i8_first(const int8_t *p, int64_t n) {
+    int8_t copy[LANES] = {0};
+    memcpy(copy, p, (size_t)n);
+    return vf_load_i8(copy);
+}
+VECTOR_INLINE void vf_store_i8(int8_t *p, vf x) {
+    __m256i whole = _mm256_cvtps_epi32(x);
+    __m128i half = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+    _mm_storel_epi64((__m128i *)p, _mm_packs_epi16(half, half));
+}
+VECTOR_INLINE void vf_store_i8_first(int8_t *p, int64_t n, vf x) {
+    int8_t copy[LANES];
+    vf_store_i8(copy, x);
+    memcpy(p, copy, (size_t)n);
 }
 
 /* 32-bit integers. */

@@ -1,4 +1,5 @@
 /* Reference attention over the paged cache: two passes over the keys, so that nothing but the definition is in it. */
+#include "kernels/kv.h"
 #include "kernels/ref/ref.h"
 
 #include <math.h>
@@ -11,30 +12,39 @@ typedef struct {
 } kv_view;
 
 static double load(cria_type type, const void *from, int64_t index) {
+    if (type == CRIA_I8) return ((const int8_t *)from)[index];
     return type == CRIA_BF16 ? cria_bf16_to_f32(((const uint16_t *)from)[index]) : ((const float *)from)[index];
 }
 
-static const void *page_of(const kv_view *kv, int64_t key) {
+/* The head's keys in the block of `key`; its values follow, and the scales those. */
+static const char *keys_of(const kv_view *kv, int64_t key) {
     int64_t block = kv->blocks[key / kv->layer->block_tokens];
-    return (const char *)kv->layer->pages + block * kv->layer->block_bytes;
+    return (const char *)kv->layer->pages + block * kv->layer->block_bytes + kv->head * kv_head_bytes(kv->layer);
+}
+
+/* The scale of the key's vector (part 0) or of its value's (1). */
+static double scale_of(const kv_view *kv, int64_t key, int part) {
+    const cria_kv_layer *layer = kv->layer;
+    if (layer->type != CRIA_I8) return 1;
+    const float *scales = (const float *)(keys_of(kv, key) + 2 * kv_part_bytes(layer));
+    return scales[part * layer->block_tokens + key % layer->block_tokens];
 }
 
 static double score_of(const kv_view *kv, int64_t key, const float *q, float scale) {
     const cria_kv_layer *layer = kv->layer;
-    const void *page = page_of(kv, key);
-    int64_t first = kv->head * 2 * layer->head_dim * layer->block_tokens + key % layer->block_tokens;
+    const char *keys = keys_of(kv, key);
     double sum = 0;
     for (int64_t i = 0; i < layer->head_dim; i++)
-        sum += q[i] * load(layer->type, page, first + i * layer->block_tokens);
-    return sum * scale;
+        sum += q[i] * load(layer->type, keys, i * layer->block_tokens + key % layer->block_tokens);
+    return sum * scale_of(kv, key, 0) * scale;
 }
 
 static void add_value(const kv_view *kv, int64_t key, double weight, double *sum) {
     const cria_kv_layer *layer = kv->layer;
-    const void *page = page_of(kv, key);
-    int64_t dim = layer->head_dim;
-    int64_t first = (kv->head * 2 + 1) * dim * layer->block_tokens + key % layer->block_tokens * dim;
-    for (int64_t i = 0; i < dim; i++) sum[i] += weight * load(layer->type, page, first + i);
+    const char *values = keys_of(kv, key) + kv_part_bytes(layer);
+    int64_t dim = layer->head_dim, first = key % layer->block_tokens * dim;
+    weight *= scale_of(kv, key, 1);
+    for (int64_t i = 0; i < dim; i++) sum[i] += weight * load(layer->type, values, first + i);
 }
 
 static void attend(const kv_view *kv, int64_t keys, const float *q, float scale, double *sum, float *out) {

@@ -33,7 +33,7 @@ typedef struct {
 typedef struct {
     cria_batch_limits limits;
     int64_t block_tokens, blocks; /* KV blocks per layer */
-    cria_type kv_type;            /* CRIA_F32 or CRIA_BF16 */
+    cria_type kv_type;            /* CRIA_F32, CRIA_BF16 or CRIA_I8 */
     /* Told of every weight that is packed, on the thread that creates; may be NULL. */
     void (*loaded)(void *context, int64_t bytes);
     void *loaded_context;

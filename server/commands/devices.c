@@ -243,3 +243,15 @@ cria_status cria_weight_rates_find(const cria_command *command, const cria_model
     }
     return status;
 }
+
+double cria_kv_element_bytes(const char *dtype, cria_rate rate, const cria_graph *graph) {
+    if (strcmp(dtype, "auto") == 0) return rate == CRIA_RATE_F32 ? 4 : 2;
+    if (strcmp(dtype, "int8") != 0) return strcmp(dtype, "f32") == 0 ? 4 : 2;
+    for (int i = 0; i < cria_graph_ops(graph); i++) {
+        const cria_op *op = cria_graph_op(graph, i);
+        if (op->kind != CRIA_OP_ATTENTION) continue;
+        const cria_tensor *q = cria_graph_tensor(graph, op->input[0]);
+        return 1 + 4 / (double)q->dim[q->dims - 1].extent;
+    }
+    return 1;
+}

@@ -38,5 +38,8 @@ typedef struct {
 } cria_weight_rates;
 cria_status cria_weight_rates_find(const cria_command *command, const cria_model_config *config,
                                    const cria_graph *graph, cria_weight_rates *out, cria_error *err);
+/* Bytes of an element of the KV cache under a --kv-cache-dtype, its part of a scale included; `rate`: what auto goes
+ * by, the type of most weights. */
+double cria_kv_element_bytes(const char *dtype, cria_rate rate, const cria_graph *graph);
 
 #endif

@@ -97,7 +97,8 @@ static cria_status set_options(const cria_command *command, plan_model *m, cria_
     s->element.weight = cria_rate_bytes(s->element.rate);
     /* The executor keeps activations in f32 when serving; training keeps them as narrow as weights. */
     s->element.activation = train ? cria_rate_bytes(s->element.rate) : 4;
-    if (here) s->element.kv = s->element.rate == CRIA_RATE_F32 ? 4 : 2;
+    if (here || strcmp(o->kv_cache_dtype, "auto") != 0)
+        s->element.kv = cria_kv_element_bytes(o->kv_cache_dtype, s->element.rate, m->graph);
     if (here) s->element.rate_of = m->rates.of;
     if (train && s->element.rate >= CRIA_RATE_INT8)
         return cria_fail(err, CRIA_ERR_ARGUMENT, "--type int8 is for serving only");

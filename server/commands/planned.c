@@ -72,8 +72,8 @@ static cria_status find_rates(const cria_command *command, const cria_model_conf
     return CRIA_OK;
 }
 
-static cria_status set_options(const cria_command *command, const cria_ranks_joined *ranks, cria_stages_options *s,
-                               cria_error *err) {
+static cria_status set_options(const cria_command *command, const cria_ranks_joined *ranks, const cria_graph *graph,
+                               cria_stages_options *s, cria_error *err) {
     const cria_main_options *o = command->options;
     cria_stages_defaults(s);
     s->objective = strcmp(o->objective, "throughput") == 0 ? CRIA_OBJECTIVE_THROUGHPUT : CRIA_OBJECTIVE_LATENCY;
@@ -81,7 +81,7 @@ static cria_status set_options(const cria_command *command, const cria_ranks_joi
     s->element.rate_of = ranks->rate_of;
     s->element.weight = cria_rate_bytes(s->element.rate);
     s->element.activation = 4;
-    s->element.kv = s->element.rate == CRIA_RATE_F32 ? 4 : 2;
+    s->element.kv = cria_kv_element_bytes(o->kv_cache_dtype, s->element.rate, graph);
     s->prompt_tokens = o->prompt_tokens;
     s->new_tokens = o->new_tokens;
     s->batch = strcmp(command->name, "generate") == 0 ? 1 : o->plan_batch;
@@ -201,7 +201,7 @@ static cria_status choose(const cria_command *command, cria_ranks_joined *ranks,
     CRIA_TRY(cria_read_config(command->path, &config, err));
     CRIA_TRY(cria_model_graph(&config, &graph, err));
     cria_status status = find_rates(command, &config, graph, ranks, err);
-    if (status == CRIA_OK) status = set_options(command, ranks, &options, err);
+    if (status == CRIA_OK) status = set_options(command, ranks, graph, &options, err);
     int replicas = o->data_parallel_size > 1 ? (int)o->data_parallel_size : 1;
     if (status == CRIA_OK && replicas > 1) {
         options.all_devices = true;
@@ -345,6 +345,6 @@ bool cria_ranks_predicted(const cria_command *command, cria_ranks_joined *ranks,
                                  .device = ranks->device,
                                  .rate = ranks->rate,
                                  .rate_of = ranks->rate_of,
-                                 .kv = strcmp(s.kv_type, "f32") == 0 ? 4 : 2};
+                                 .kv = cria_kv_element_bytes(s.kv_type, ranks->rate, cria_runtime_graph(runtime))};
     return cria_cluster_devices(ranks->cluster) >= cria_plan_ranks(out->plan);
 }

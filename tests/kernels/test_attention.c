@@ -29,6 +29,12 @@ static const attention_case CASES[] = {
     {CRIA_F32, 48, 2, 2, 24, 1, 2, {1, 20}, {130, 60}},
     {CRIA_BF16, 64, 8, 8, 64, 1, 5, {1, 1, 1, 1, 1}, {65, 600, 128, 1, 90}}, /* several KV heads in one item */
     {CRIA_BF16, 32, 14, 2, 32, 1, 3, {9, 1, 100}, {200, 40, 101}},           /* groups that end inside a query */
+    {CRIA_I8, 16, 1, 1, 15, 1, 2, {3, 1}, {19, 33}},
+    {CRIA_I8, 32, 9, 3, 64, 1, 4, {1, 1, 50, 3}, {600, 31, 50, 1030}},
+    {CRIA_I8, 16, 4, 4, 20, 2, 3, {40, 1, 2}, {40, 100, 33}},
+    {CRIA_I8, 32, 8, 2, 128, 1, 2, {37, 4}, {37, 700}},
+    {CRIA_I8, 48, 2, 2, 24, 1, 2, {1, 20}, {130, 60}},
+    {CRIA_I8, 64, 8, 8, 64, 1, 5, {1, 1, 1, 1, 1}, {65, 600, 128, 1, 90}},
 };
 
 /* A filled cache and the queries of every position of every sequence. */
@@ -55,6 +61,20 @@ static void store_keys(scene *s, cria_pool *pool, const cria_kernels *ref) {
     }
 }
 
+/* What stands for `count` values in a cache of int8: multiples of a 127th of the largest. */
+static void round_to_i8(float *x, int64_t count) {
+    float most = 0;
+    for (int64_t i = 0; i < count; i++) most = fmaxf(most, fabsf(x[i]));
+    float scale = most / 127, inverse = 127 / most;
+    for (int64_t i = 0; i < count; i++) x[i] = scale * rintf(x[i] * inverse);
+}
+
+/* Vectors of different sizes, so that a scale that is another token's shows. */
+static void vary_sizes(float *x, int64_t dim, int64_t vectors) {
+    for (int64_t i = 0; i < vectors; i++)
+        for (int64_t d = 0; d < dim; d++) x[i * dim + d] *= 0.25f + 0.25f * (float)(i % 5);
+}
+
 static scene make_scene(const attention_case *c, cria_pool *pool, const cria_kernels *ref) {
     scene s = {.c = c, .width = c->heads * c->head_dim};
     uint64_t seed = 99;
@@ -76,7 +96,13 @@ static scene make_scene(const attention_case *c, cria_pool *pool, const cria_ker
     s.q = random_rows(&seed, c->query_scale, tokens * s.width);
     s.k = random_rows(&seed, 2, tokens * c->kv_heads * c->head_dim);
     s.v = random_rows(&seed, 1, tokens * c->kv_heads * c->head_dim);
+    if (c->type == CRIA_I8) vary_sizes(s.k, c->head_dim, tokens * c->kv_heads);
+    if (c->type == CRIA_I8) vary_sizes(s.v, c->head_dim, tokens * c->kv_heads);
     store_keys(&s, pool, ref);
+    for (int64_t i = 0; c->type == CRIA_I8 && i < tokens * c->kv_heads; i++) {
+        round_to_i8(s.k + i * c->head_dim, c->head_dim);
+        round_to_i8(s.v + i * c->head_dim, c->head_dim);
+    }
     return s;
 }
 
@@ -210,7 +236,8 @@ static void results_are_bit_identical_for_every_chunking_batch_and_number_of_wor
     static const attention_case cases[] = {
         {CRIA_F32, 16, 4, 2, 20, 1, 3, {0}, {61, 40, 33}},    {CRIA_BF16, 32, 3, 1, 64, 2, 3, {0}, {65, 1, 32}},
         {CRIA_F32, 32, 2, 2, 15, 1, 2, {0}, {90, 64}},        {CRIA_BF16, 16, 2, 2, 15, 1, 2, {0}, {50, 600}},
-        {CRIA_BF16, 64, 14, 2, 32, 1, 3, {0}, {130, 70, 64}},
+        {CRIA_BF16, 64, 14, 2, 32, 1, 3, {0}, {130, 70, 64}}, {CRIA_I8, 32, 3, 1, 64, 2, 3, {0}, {65, 1, 32}},
+        {CRIA_I8, 16, 2, 2, 15, 1, 2, {0}, {50, 600}},        {CRIA_I8, 64, 14, 2, 32, 1, 3, {0}, {130, 70, 64}},
     };
     static const int64_t chunks[] = {1, 7, 16, 33, 1000};
     cria_kernels tables[MOST_TABLES];

@@ -8,7 +8,8 @@ typedef struct {
 
 static const store_case CASES[] = {
     {CRIA_F32, 16, 1, 8},   {CRIA_F32, 32, 3, 64},  {CRIA_F32, 16, 2, 15},   {CRIA_BF16, 16, 3, 64},
-    {CRIA_BF16, 32, 2, 20}, {CRIA_BF16, 16, 5, 15}, {CRIA_BF16, 32, 1, 128},
+    {CRIA_BF16, 32, 2, 20}, {CRIA_BF16, 16, 5, 15}, {CRIA_BF16, 32, 1, 128}, {CRIA_I8, 16, 3, 64},
+    {CRIA_I8, 32, 2, 20},   {CRIA_I8, 16, 5, 15},   {CRIA_I8, 32, 1, 300},
 };
 
 enum { TOKENS = 5, BLOCKS = 4 };
@@ -23,6 +24,30 @@ static void put(uint8_t *pages, const cria_kv_layer *layer, int64_t block, int64
     }
 }
 
+/* The bytes and the scale of one vector of int8: element i goes to `to` + i * step. */
+static void put_i8(const float *x, int64_t count, uint8_t *to, int64_t step, uint8_t *scale_to) {
+    float most = 0;
+    bool finite = true;
+    for (int64_t i = 0; i < count; i++) {
+        finite = finite && isfinite(x[i]);
+        most = fmaxf(most, fabsf(x[i]));
+    }
+    float scale = finite ? most / 127 : NAN, factor = most > 0 ? 127 / most : 0;
+    for (int64_t i = 0; i < count; i++) to[i * step] = (uint8_t)(int8_t)(finite ? rintf(x[i] * factor) : 0);
+    memcpy(scale_to, &scale, sizeof scale);
+}
+
+/* int8: K, V, the keys' scales, the values' scales of each head. */
+static void expect_i8(uint8_t *pages, const cria_kv_layer *layer, int64_t slot, const float *k, const float *v) {
+    int64_t tokens = layer->block_tokens, dim = layer->head_dim, offset = slot % tokens;
+    for (int64_t h = 0; h < layer->kv_heads; h++) {
+        uint8_t *head = pages + slot / tokens * layer->block_bytes + h * tokens * (2 * dim + 8);
+        uint8_t *scales = head + 2 * tokens * dim + offset * 4;
+        put_i8(k + h * dim, dim, head + offset, tokens, scales);
+        put_i8(v + h * dim, dim, head + (tokens + offset) * dim, 1, scales + 4 * tokens);
+    }
+}
+
 static void check(const cria_kernels *table, cria_pool *pool, const store_case *c) {
     uint64_t seed = 5;
     int64_t width = c->kv_heads * c->head_dim, stride = 2 * width + 1, tokens = c->block_tokens;
@@ -30,10 +55,16 @@ static void check(const cria_kernels *table, cria_pool *pool, const store_case *
     uint8_t *pages = aligned_garbage(bytes * BLOCKS), *expected = aligned_garbage(bytes * BLOCKS);
     float *rows = random_rows(&seed, 4, TOKENS * stride);
     rows[0] = NAN;
+    rows[2 * stride + 1] = -INFINITY;
+    memset(rows + 3 * stride, 0, (size_t)c->head_dim * sizeof *rows);
     cria_kv_layer layer = {pages, c->type, tokens, c->kv_heads, c->head_dim, (int64_t)bytes};
     int32_t slots[TOKENS] = {0, (int32_t)(3 * tokens - 1), (int32_t)(2 * tokens), (int32_t)tokens + 3, 5};
     for (int64_t t = 0; t < TOKENS; t++) {
         int64_t block = slots[t] / tokens, offset = slots[t] % tokens;
+        if (c->type == CRIA_I8) {
+            expect_i8(expected, &layer, slots[t], rows + t * stride, rows + t * stride + width);
+            continue;
+        }
         for (int64_t h = 0; h < c->kv_heads; h++) {
             int64_t first = h * 2 * c->head_dim * tokens;
             for (int64_t i = 0; i < c->head_dim; i++) {
@@ -66,6 +97,9 @@ static void block_sizes_are_whole_cache_lines_and_refuse_overflow(void **state) 
     assert_int_equal(cria_kv_block_bytes(CRIA_F32, 16, 3, 64), 16 * 3 * 64 * 2 * 4);
     assert_int_equal(cria_kv_block_bytes(CRIA_BF16, 16, 1, 15), 960);
     assert_int_equal(cria_kv_block_bytes(CRIA_BF16, 16, 1, 1), 64);
+    assert_int_equal(cria_kv_block_bytes(CRIA_I8, 32, 3, 64), 3 * (2 * 32 * 64 + 2 * 32 * 4));
+    assert_int_equal(cria_kv_block_bytes(CRIA_I8, 16, 1, 15), 640); /* 608 */
+    assert_int_equal(cria_kv_block_bytes(CRIA_I8, 16, INT64_MAX / 100, 64), 0);
     assert_int_equal(cria_kv_block_bytes(CRIA_F32, INT64_MAX, 8, 64), 0);
     assert_int_equal(cria_kv_block_bytes(CRIA_F32, 0, 8, 64), 0);
     assert_int_equal(cria_kv_block_bytes(CRIA_F32, 16, -1, 64), 0);

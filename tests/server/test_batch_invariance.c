@@ -22,6 +22,11 @@ typedef struct {
     bool prefix_cache, one_by_one, twice;
 } setting;
 
+/* Of the weights and of the KV cache; NULL: auto. */
+typedef struct {
+    const char *dtype, *kv;
+} numbers;
+
 static void deliver(void *context, cria_event *event) {
     assert_true(cria_queue_try_push(context, &event));
 }
@@ -73,11 +78,12 @@ static void take(cria_queue *queue, int open) {
     }
 }
 
-static cria_main_options options_of(const char *dtype, const setting *s) {
+static cria_main_options options_of(numbers n, const setting *s) {
     cria_main_options options = {0};
     cria_error err = {0};
     assert_int_equal(cria_options_defaults(cria_option_table, cria_option_count, &options, &err), CRIA_OK);
-    options.dtype = dtype;
+    options.dtype = n.dtype;
+    options.kv_cache_dtype = n.kv ? n.kv : "auto";
     options.quiet = true;
     options.block_size = "16";
     options.max_num_seqs = s->sequences;
@@ -120,8 +126,8 @@ static cria_engine_stats drive(const cria_runtime *runtime, const setting *s, an
 }
 
 /* On one rank; returns how often a sequence was preempted. */
-static uint64_t run(const char *model, const char *dtype, const setting *s, answer *answers) {
-    cria_main_options options = options_of(dtype, s);
+static uint64_t run(const char *model, numbers n, const setting *s, answer *answers) {
+    cria_main_options options = options_of(n, s);
     cria_error err = {0};
     cria_runtime *runtime;
     cria_runtime_request request = {.threads =
@@ -156,11 +162,11 @@ static cria_status pipeline(void *context, const cria_graph *graph, int ranks, c
     return status;
 }
 
-static cria_engine_stats run_ranks(const char *model, const char *dtype, const setting *s, int stages, int replicas,
+static cria_engine_stats run_ranks(const char *model, numbers n, const setting *s, int stages, int replicas,
                                    answer *answers) {
     char path[512];
     snprintf(path, sizeof path, "%s/tests/fixtures/models/%s", CRIA_SOURCE_DIR, model);
-    cria_main_options options = options_of(dtype, s);
+    cria_main_options options = options_of(n, s);
     world w = {
         .path = path, .size = stages * replicas, .replicas = replicas, .options = &options, .make_plan = pipeline};
     world_open(&w);
@@ -199,25 +205,26 @@ static const setting settings[] = {
     {"prefix cache", 64, 16, 0, true, false, true},       {"prefix cache, preempted", 48, 8, 24, true, false, true},
 };
 
-static void check_model(const char *model, const char *dtype) {
+static void check_model(const char *model, numbers n) {
     static answer expected[REQUESTS], got[REQUESTS];
     char how[64];
-    snprintf(how, sizeof how, "%s %s", model, dtype);
-    run(model, dtype, &alone, expected);
+    snprintf(how, sizeof how, "%s %s, KV %s", model, n.dtype, n.kv ? n.kv : "auto");
+    run(model, n, &alone, expected);
     for (size_t k = 0; k < sizeof settings / sizeof *settings; k++) {
-        uint64_t preemptions = run(model, dtype, &settings[k], got);
+        uint64_t preemptions = run(model, n, &settings[k], got);
         check_same(how, &settings[k], expected, got);
         if (strstr(settings[k].name, "preempted")) assert_true(preemptions > 0);
     }
 }
 
-static void check_ranks(const char *model, const char *dtype, int stages, int replicas) {
+static void check_ranks(const char *model, numbers n, int stages, int replicas) {
     static answer expected[REQUESTS], got[REQUESTS];
     char how[80];
-    snprintf(how, sizeof how, "%s %s, %d stages, %d replicas", model, dtype, stages, replicas);
-    run(model, dtype, &alone, expected);
+    snprintf(how, sizeof how, "%s %s, KV %s, %d stages, %d replicas", model, n.dtype, n.kv ? n.kv : "auto", stages,
+             replicas);
+    run(model, n, &alone, expected);
     for (size_t k = 0; k < sizeof settings / sizeof *settings; k++) {
-        cria_engine_stats stats = run_ranks(model, dtype, &settings[k], stages, replicas, got);
+        cria_engine_stats stats = run_ranks(model, n, &settings[k], stages, replicas, got);
         check_same(how, &settings[k], expected, got);
         if (strstr(settings[k].name, "preempted") && replicas == 1) assert_true(stats.preemptions > 0);
     }
@@ -225,35 +232,44 @@ static void check_ranks(const char *model, const char *dtype, int stages, int re
 
 static void opt_requests_are_bit_identical_in_any_company(void **state) {
     (void)state;
-    check_model("opt-plain", "f32");
-    check_model("opt-plain", "int8");
+    check_model("opt-plain", (numbers){"f32", NULL});
+    check_model("opt-plain", (numbers){"int8", NULL});
 }
 
 static void llama_requests_are_bit_identical_in_any_company(void **state) {
     (void)state;
-    check_model("llama-gqa", "f32");
-    check_model("llama-gqa", "bf16");
-    check_model("llama-gqa", "int4");
-    check_model("llama-gqa", "q8");
+    check_model("llama-gqa", (numbers){"f32", NULL});
+    check_model("llama-gqa", (numbers){"bf16", NULL});
+    check_model("llama-gqa", (numbers){"int4", NULL});
+    check_model("llama-gqa", (numbers){"q8", NULL});
+}
+
+static void requests_are_bit_identical_with_keys_and_values_of_int8(void **state) {
+    (void)state;
+    check_model("opt-plain", (numbers){"f32", "int8"});
+    check_model("llama-gqa", (numbers){"bf16", "int8"});
+    check_model("llama-gqa", (numbers){"int4", "int8"});
+    check_ranks("llama-gqa", (numbers){"f32", "int8"}, 2, 1);
 }
 
 static void requests_are_bit_identical_on_the_ranks_of_a_pipeline(void **state) {
     (void)state;
-    check_ranks("opt-plain", "f32", 2, 1);
-    check_ranks("llama-gqa", "f32", 4, 1);
-    check_ranks("llama-gqa", "int4", 2, 1);
+    check_ranks("opt-plain", (numbers){"f32", NULL}, 2, 1);
+    check_ranks("llama-gqa", (numbers){"f32", NULL}, 4, 1);
+    check_ranks("llama-gqa", (numbers){"int4", NULL}, 2, 1);
 }
 
 static void requests_are_bit_identical_on_replicas(void **state) {
     (void)state;
-    check_ranks("opt-plain", "f32", 1, 2);
-    check_ranks("llama-gqa", "f32", 2, 2);
+    check_ranks("opt-plain", (numbers){"f32", NULL}, 1, 2);
+    check_ranks("llama-gqa", (numbers){"f32", NULL}, 2, 2);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(opt_requests_are_bit_identical_in_any_company),
         cmocka_unit_test(llama_requests_are_bit_identical_in_any_company),
+        cmocka_unit_test(requests_are_bit_identical_with_keys_and_values_of_int8),
         cmocka_unit_test(requests_are_bit_identical_on_the_ranks_of_a_pipeline),
         cmocka_unit_test(requests_are_bit_identical_on_replicas),
     };

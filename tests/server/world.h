@@ -31,9 +31,9 @@ typedef struct {
 } world_rank;
 
 struct world {
-    const char *path, *isa, *dtype;
-    int size, replicas;               /* all ranks; 0 replicas: one */
-    const cria_main_options *options; /* NULL: those of hand-made steps; else an engine runs them: nothing is kept */
+    const char *path, *isa, *dtype, *kv; /* kv NULL: auto */
+    int size, replicas;                  /* all ranks; 0 replicas: one */
+    const cria_main_options *options;    /* NULL: those of hand-made steps; else an engine runs them: nothing is kept */
     cria_plan_maker *make_plan;
     void *context;
     world_rank rank[WORLD_MOST];
@@ -93,6 +93,7 @@ static cria_status world_open_rank(world_rank *r) {
     CRIA_TRY(cria_options_defaults(cria_option_table, cria_option_count, &options, &r->err));
     options.isa = r->all->isa;
     options.dtype = r->all->dtype;
+    if (r->all->kv) options.kv_cache_dtype = r->all->kv;
     options.quiet = true;
     options.max_num_seqs = 4;
     options.max_num_batched_tokens = 128;

@@ -6,23 +6,41 @@
 #include <math.h>
 #include <string.h>
 
-/* Bytes of the keys, or of the values, of one KV head in a page. */
-static inline int64_t part_bytes(const cria_kv_layer *layer) {
-    return layer->head_dim * layer->block_tokens * (int64_t)element_bytes(layer->type);
-}
-
-/* The keys of KV head item->kv_head + head in the page that holds `key`; its values follow. */
+/* The keys of KV head item->kv_head + head in the page that holds `key`; its values follow, and for int8 the scales. */
 static inline const char *page_keys(const cria_kv_layer *layer, const attention_item *item, int64_t key, int64_t head) {
     const char *page = (const char *)layer->pages + item->blocks[key / layer->block_tokens] * layer->block_bytes;
-    return page + (item->kv_head + head) * 2 * part_bytes(layer);
+    return page + (item->kv_head + head) * kv_head_bytes(layer);
 }
 
-/* Turns the scores of a row's first `keys` keys of a step into weights, and brings its record to the new maximum. */
-static void soften_row(float *scores, int64_t keys, float scale, int64_t dim, float *record) {
+/* Of int8: where the scales of a head's keys of a step lie, page by page; those of the values follow a page's. */
+typedef struct {
+    const float *page[ATTENTION_STEP / ATTENTION_LANES];
+    int64_t block_tokens;
+} step_scales;
+
+static inline step_scales find_scales(const cria_kv_layer *layer, const attention_item *item, int64_t head, int64_t key,
+                                      int64_t keys) {
+    step_scales scales = {.block_tokens = layer->block_tokens};
+    for (int64_t at = 0; at < keys; at += layer->block_tokens)
+        scales.page[at / layer->block_tokens] =
+            (const float *)(page_keys(layer, item, key + at, head) + 2 * kv_part_bytes(layer));
+    return scales;
+}
+
+/* The scales of the keys (part 0) or values (1) of the step's keys from `at` on, which share a page. */
+static inline vf load_scales(const step_scales *scales, int64_t at, int part) {
+    return vf_load(scales->page[at / scales->block_tokens] + part * scales->block_tokens + at % scales->block_tokens);
+}
+
+/* Turns the scores of a row's first `keys` keys of a step into weights, and brings its record to the new maximum. With
+ * `scales` a weight is then multiplied with its value's, which saves multiplying the value. */
+VECTOR_INLINE void soften(float *scores, int64_t keys, float scale, const step_scales *scales, int64_t dim,
+                          float *record) {
     vf vectors[ATTENTION_STEP / LANES], least = vf_set(-INFINITY), most = vf_set(record[dim]);
     int64_t count = (keys + LANES - 1) / LANES;
     for (int64_t v = 0; v < count; v++) {
         vf x = vf_load(scores + v * LANES) * vf_set(scale);
+        if (scales) x = x * load_scales(scales, v * LANES, 0);
         int64_t left = keys - v * LANES;
         if (left < LANES) x = vf_choose(vf_first(left), x, least);
         vectors[v] = x;
@@ -32,7 +50,7 @@ static void soften_row(float *scores, int64_t keys, float scale, int64_t dim, fl
     vf total = vf_set(0), highest = vf_set(new_most);
     for (int64_t v = 0; v < count; v++) {
         vf weight = vf_exp_weight(vectors[v] - highest);
-        vf_store(scores + v * LANES, weight);
+        vf_store(scores + v * LANES, scales ? weight * load_scales(scales, v * LANES, 1) : weight);
         total = total + weight;
     }
     if (new_most > record[dim]) {
@@ -44,6 +62,14 @@ static void soften_row(float *scores, int64_t keys, float scale, int64_t dim, fl
         record[dim] = new_most;
     }
     record[dim + 1] += vf_hsum(total);
+}
+
+static void soften_row(float *scores, int64_t keys, float scale, int64_t dim, float *record) {
+    soften(scores, keys, scale, NULL, dim, record);
+}
+static void soften_scaled_row(float *scores, int64_t keys, float scale, const step_scales *scales, int64_t dim,
+                              float *record) {
+    soften(scores, keys, scale, scales, dim, record);
 }
 
 /* Rows that the group of a head which begins with `row` has. */
@@ -71,7 +97,7 @@ static inline int64_t way_to_part(const cria_kv_layer *layer, const attention_it
                                   const char *here) {
     key += index / (2 * item->heads) * layer->block_tokens;
     if (key >= item->most_keys) return 0;
-    return page_keys(layer, item, key, 0) + index % (2 * item->heads) * part_bytes(layer) - here;
+    return page_keys(layer, item, key, index % (2 * item->heads) / 2) + index % 2 * kv_part_bytes(layer) - here;
 }
 
 /* Scores of the keys of one page, from `key` on, of one head's rows. `at`: where the page stands in the step. `later`
@@ -90,8 +116,8 @@ static void score_head(const cria_kv_layer *layer, const attention_item *item, i
 /* Adds the values of one page to the records of one head's rows. */
 static void add_values(const cria_kv_layer *layer, const attention_item *item, int64_t head, int64_t key, int64_t at,
                        int64_t later, int64_t index, const attention_scratch *scratch, float *const *records) {
-    int64_t dim = layer->head_dim, record = attention_record(dim), row_bytes = part_bytes(layer) / layer->block_tokens;
-    const char *values = page_keys(layer, item, key, head) + part_bytes(layer);
+    int64_t dim = layer->head_dim, record = attention_record(dim), row_bytes = dim * kv_element_bytes(layer->type);
+    const char *values = page_keys(layer, item, key, head) + kv_part_bytes(layer);
     int64_t ahead = way_to_part(layer, item, later, index, values);
     for (int64_t row = first_row(item, head, key); row < item->head_rows; row += GROUP_ROWS, ahead = 0) {
         int64_t first = head * item->head_rows + row, rows = group_rows(item, row), shared = item->keys[first] - key;
@@ -121,9 +147,17 @@ static void add_step(const cria_attention_args *args, const attention_item *item
         for (int64_t head = 0; head < item->heads; head++)
             score_head(layer, item, head, key + at, at, later, part++, scratch);
     }
-    for (int64_t r = 0; r < item->heads * item->head_rows; r++) {
-        int64_t seen = item->keys[r] - key < ATTENTION_STEP ? item->keys[r] - key : ATTENTION_STEP;
-        if (seen > 0) soften_row(scratch->weights + r * ATTENTION_STEP, seen, args->scale, padded, records[r]);
+    for (int64_t head = 0; head < item->heads; head++) {
+        step_scales scales = {0};
+        if (layer->type == CRIA_I8) scales = find_scales(layer, item, head, key, most);
+        for (int64_t r = head * item->head_rows; r < (head + 1) * item->head_rows; r++) {
+            int64_t seen = item->keys[r] - key < ATTENTION_STEP ? item->keys[r] - key : ATTENTION_STEP;
+            float *weights = scratch->weights + r * ATTENTION_STEP;
+            if (seen > 0 && layer->type == CRIA_I8)
+                soften_scaled_row(weights, seen, args->scale, &scales, padded, records[r]);
+            else if (seen > 0)
+                soften_row(weights, seen, args->scale, padded, records[r]);
+        }
     }
     for (int64_t at = 0; at < most; at += layer->block_tokens) {
         for (int64_t head = 0; head < item->heads; head++)
@@ -246,9 +280,7 @@ static void attend_spread(const attention_plan *plan, cria_worker *worker) {
 
 static void attend_rows(const cria_attention_args *args, cria_worker *worker) {
     const cria_kv_layer *layer = args->layer;
-    bool supported = (layer->type == CRIA_F32 || layer->type == CRIA_BF16) && layer->block_tokens % 16 == 0 &&
-                     ATTENTION_STEP % layer->block_tokens == 0;
-    if (!supported) {
+    if (layer->block_tokens % ATTENTION_LANES != 0 || ATTENTION_STEP % layer->block_tokens != 0) {
         cria_ref_attention(args, worker);
         return;
     }

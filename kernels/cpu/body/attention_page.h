@@ -8,6 +8,7 @@
 
 #include "kernels/attention.h"
 #include "kernels/cpu/row_vector.h"
+#include "kernels/kv.h"
 
 enum {
     GROUP_ROWS = LANES == 16 ? 8 : 6, /* rows taken together, with two vectors each */
@@ -16,10 +17,6 @@ enum {
 };
 
 #define UNROLL _Pragma("clang loop unroll(full)")
-
-VECTOR_INLINE size_t element_bytes(cria_type type) {
-    return type == CRIA_BF16 ? sizeof(uint16_t) : sizeof(float);
-}
 
 /* `vectors` vectors of elements; of the last only `last` lanes. Whole pairs of vectors of bf16 come as their even and
  * odd elements, which takes half the instructions: arrange_pairs has them in order. */
@@ -32,7 +29,10 @@ VECTOR_INLINE void load_elements(cria_type type, const char *from, const int vec
     }
     UNROLL for (int v = 0; v < vectors; v++) {
         int64_t count = v == vectors - 1 ? last : LANES;
-        if (type == CRIA_BF16) {
+        if (type == CRIA_I8) {
+            const int8_t *p = (const int8_t *)from + v * LANES;
+            out[v] = count == LANES ? vf_load_i8(p) : vf_load_i8_first(p, count);
+        } else if (type == CRIA_BF16) {
             const uint16_t *p = (const uint16_t *)from + v * LANES;
             out[v] = count == LANES ? vf_load_bf16(p) : vf_load_bf16_first(p, count);
         } else {
@@ -63,22 +63,22 @@ VECTOR_INLINE void store_sums(cria_type type, float *to, const int vectors, cons
     UNROLL for (int v = 0; v < vectors; v += 2) {                                                                      \
         const int width = vectors - v < 2 ? vectors - v : 2;                                                           \
         vf x[2];                                                                                                       \
-        load_elements(type, (elements) + v * LANES * (int64_t)element_bytes(type), width, last, x);                    \
+        load_elements(type, (elements) + v * LANES * kv_element_bytes(type), width, last, x);                          \
         UNROLL for (int r = 0; r < rows; r++) {                                                                        \
             vf f = vf_read(&(factor));                                                                                 \
             UNROLL for (int w = 0; w < width; w++) sums[r][v + w] = vf_fma(f, x[w], sums[r][v + w]);                   \
         }                                                                                                              \
     }
 
-/* Scores of `rows` rows, q[rows][dim], against `vectors` vectors of keys. What lies `ahead` bytes further is asked for
- * on the way. */
+/* Scores of `rows` rows, q[rows][dim], without the scales of int8, against `vectors` vectors of keys. What lies `ahead`
+ * bytes further is asked for on the way. */
 VECTOR_INLINE void score_vectors(cria_type type, const float *q, const int rows, const char *keys, int64_t dim,
                                  int64_t block_tokens, const int vectors, int64_t ahead, float *scores) {
     vf sums[GROUP_ROWS][MOST_VECTORS];
     UNROLL for (int r = 0; r < rows; r++) {
         UNROLL for (int v = 0; v < vectors; v++) sums[r][v] = vf_set(0);
     }
-    int64_t step = block_tokens * (int64_t)element_bytes(type);
+    int64_t step = block_tokens * kv_element_bytes(type);
     for (int64_t d = 0; d < dim; d++, keys += step) {
         _mm_prefetch(keys + ahead, _MM_HINT_T1);
         MULTIPLY_ADD(keys, q[r * dim + d], LANES, sums)
@@ -90,14 +90,14 @@ VECTOR_INLINE void score_vectors(cria_type type, const float *q, const int rows,
 VECTOR_INLINE void score_rows(cria_type type, const float *q, const int rows, const char *keys, int64_t dim,
                               int64_t block_tokens, int64_t ahead, float *scores) {
     const int most = rows <= FEW_ROWS ? 4 : 2;
-    const size_t size = element_bytes(type);
+    const int64_t size = kv_element_bytes(type);
     int64_t at = 0;
     for (; at + most * LANES <= block_tokens; at += most * LANES)
-        score_vectors(type, q, rows, keys + (size_t)at * size, dim, block_tokens, most, ahead, scores + at);
+        score_vectors(type, q, rows, keys + at * size, dim, block_tokens, most, ahead, scores + at);
     for (; at + 2 * LANES <= block_tokens; at += 2 * LANES)
-        score_vectors(type, q, rows, keys + (size_t)at * size, dim, block_tokens, 2, ahead, scores + at);
+        score_vectors(type, q, rows, keys + at * size, dim, block_tokens, 2, ahead, scores + at);
     for (; at < block_tokens; at += LANES)
-        score_vectors(type, q, rows, keys + (size_t)at * size, dim, block_tokens, 1, ahead, scores + at);
+        score_vectors(type, q, rows, keys + at * size, dim, block_tokens, 1, ahead, scores + at);
 }
 
 /* CASE for every number of rows that are taken together. */
@@ -122,7 +122,9 @@ VECTOR_INLINE void score_group(cria_type type, const float *q, int64_t rows, con
 /* Up to GROUP_ROWS rows. */
 static void score_page(cria_type type, const float *q, int64_t rows, const char *keys, int64_t dim,
                        int64_t block_tokens, int64_t ahead, float *scores) {
-    if (type == CRIA_BF16) {
+    if (type == CRIA_I8) {
+        score_group(CRIA_I8, q, rows, keys, dim, block_tokens, ahead, scores);
+    } else if (type == CRIA_BF16) {
         score_group(CRIA_BF16, q, rows, keys, dim, block_tokens, ahead, scores);
     } else {
         score_group(CRIA_F32, q, rows, keys, dim, block_tokens, ahead, scores);
@@ -135,7 +137,7 @@ VECTOR_INLINE void value_vectors(cria_type type, const float *weights, const int
                                  float *sums, int64_t record) {
     vf sum[GROUP_ROWS][MOST_VECTORS];
     UNROLL for (int r = 0; r < rows; r++) load_sums(type, sums + r * record, vectors, sum[r]);
-    int64_t step = dim * (int64_t)element_bytes(type);
+    int64_t step = dim * kv_element_bytes(type);
     for (int64_t key = 0; key < keys; key++, values += step) {
         for (int64_t line = 0; line < asked; line += 64) _mm_prefetch(values + ahead + line, _MM_HINT_T1);
         MULTIPLY_ADD(values, weights[r * ATTENTION_STEP + key], last, sum)
@@ -147,7 +149,7 @@ VECTOR_INLINE void value_vectors(cria_type type, const float *weights, const int
 VECTOR_INLINE void value_rows(cria_type type, const float *weights, const int rows, int64_t keys, const char *values,
                               int64_t dim, int64_t ahead, float *sums, int64_t record) {
     const int most = rows == 1 ? 8 : rows <= FEW_ROWS ? 4 : 2;
-    const int64_t size = (int64_t)element_bytes(type);
+    const int64_t size = kv_element_bytes(type);
     int64_t at = 0;
 #define PIECE(vectors, last)                                                                                           \
     value_vectors(type, weights, rows, keys, values + at * size, dim, vectors, last, ahead,                            \
@@ -174,7 +176,9 @@ VECTOR_INLINE void value_group(cria_type type, const float *weights, int64_t row
 /* Up to GROUP_ROWS rows. */
 static void value_page(cria_type type, const float *weights, int64_t rows, int64_t keys, const char *values,
                        int64_t dim, int64_t ahead, float *sums, int64_t record) {
-    if (type == CRIA_BF16) {
+    if (type == CRIA_I8) {
+        value_group(CRIA_I8, weights, rows, keys, values, dim, ahead, sums, record);
+    } else if (type == CRIA_BF16) {
         value_group(CRIA_BF16, weights, rows, keys, values, dim, ahead, sums, record);
     } else {
         value_group(CRIA_F32, weights, rows, keys, values, dim, ahead, sums, record);
