@@ -148,7 +148,7 @@ const cria_option cria_option_table[] = {
      PLAN},
     {"sequence-length", CRIA_OPTION_INT, AT(sequence_length), "1024", 1, 1e6, NULL, "N",
      "training: tokens of one sequence", PLAN},
-    {"optimizer", CRIA_OPTION_CHOICE, AT(optimizer), "adam", 0, 0, "adam|sgd", "NAME",
+    {"optimizer", CRIA_OPTION_CHOICE, AT(optimizer), "adam", 0, 0, "adam|adafactor|momentum|sgd", "NAME",
      "training: what keeps state beside the weights", PLAN},
     {"type", CRIA_OPTION_CHOICE, AT(plan_type), "auto", 0, 0, "auto|f32|f16|bf16|int8|q8|q4", "TYPE",
      "numeric type of weights and activations; auto takes the model's own, f16 for training nets", PLAN},

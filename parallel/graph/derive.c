@@ -91,12 +91,14 @@ void cria_gradient_norm(cria_backward *backward, const cria_op *op, int dy) {
     if (op->input[2] >= 0) give_sum(backward, op, 2, dy, NONE, 1);
 }
 
+/* Where the output tells as much as the input, it is read instead: what comes behind keeps it anyway, so that the input
+ * need not be kept too. */
 void cria_gradient_activation(cria_backward *backward, const cria_op *op, int dy) {
     if (!cria_backward_wants(backward, op, 0)) return;
-    cria_backward_give(backward, op, 0,
-                       (cria_op){.kind = CRIA_OP_ACTIVATION_GRADIENT,
-                                 INPUTS(op->input[0], dy, NONE, NONE),
-                                 .activation = op->activation});
+    int seen = cria_op_gradient_of_output(op) ? op->output : op->input[0];
+    cria_backward_give(
+        backward, op, 0,
+        (cria_op){.kind = CRIA_OP_ACTIVATION_GRADIENT, INPUTS(seen, dy, NONE, NONE), .activation = op->activation});
 }
 
 void cria_gradient_rope(cria_backward *backward, const cria_op *op, int dy) {

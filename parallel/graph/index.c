@@ -238,6 +238,10 @@ double cria_op_stats_bytes(const cria_graph *graph, const cria_op *op, int index
     return rows * stats_row(op);
 }
 
+bool cria_op_gradient_of_output(const cria_op *op) {
+    return op->kind == CRIA_OP_ACTIVATION && op->activation == CRIA_ACT_RELU;
+}
+
 bool cria_op_passes_partial(const cria_op *op) {
     switch (op->kind) {
     case CRIA_OP_ADD:

@@ -45,6 +45,8 @@ double cria_op_bytes(const cria_graph *graph, const cria_op *op, int64_t symboli
 /* The output is a linear function of its inputs taken together, so that partial sums may go in and come out (add,
  * reshape, gather; scale by a constant). */
 bool cria_op_passes_partial(const cria_op *op);
+/* Its gradient is found from its output (ReLU: where it is positive), not from its input. */
+bool cria_op_gradient_of_output(const cria_op *op);
 /* Its computation is worth cutting: matrix products, convolutions, attention. Others only move or look at elements. */
 bool cria_op_multiplies(const cria_graph *graph, const cria_op *op);
 

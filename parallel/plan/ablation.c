@@ -165,8 +165,9 @@ static cria_status try_shapes(const cria_graph *graph, const cria_cluster *clust
     cria_intra_defaults(&o);
     o.strategies.element = c.element.activation;
     o.param_element = c.element.weight;
-    /* Two moments of Adam in f32; where weights are narrower, a master copy in f32 lies beside them. */
-    o.state_element = half ? 6 : 4;
+    /* The graph has Adam's two moments: here each is half of what was kept beside a parameter. GPT: two moments and a
+     * master copy, all in f32; MoE: a master copy (Adafactor keeps rows and columns only); Wide-ResNet: a momentum. */
+    o.state_element = strcmp(setting->family, "GPT") == 0 ? 6 : 2;
     o.gather_parameters = true;
     o.compute = compute;
     o.context = &c;

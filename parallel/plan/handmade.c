@@ -114,57 +114,128 @@ static void add_partial_sums(const rule *r, const cria_op *op, int8_t choice[CRI
     }
 }
 
-static double way_cost(const rule *r, int t, cria_sharding from, cria_sharding to) {
-    cria_reshard_step steps[CRIA_MAX_BETWEEN_STEPS];
-    int count = cria_reshard_between_steps(r->graph, cria_graph_tensor(r->graph, t), from, to, r->mesh,
-                                           r->options->strategies.symbolic, r->options->strategies.element,
-                                           r->options->strategies.reduce_scatter, steps);
-    return count < 0 ? HUGE_VAL : cria_reshard_cost(r->mesh, steps, count);
+/* How many products multiply what this one does by parameters of the same shape: they are one matrix where people write
+ * models (queries, keys and values). */
+static int64_t fused_with(const rule *r, const cria_op *product) {
+    const cria_tensor *own = cria_graph_tensor(r->graph, product->input[1]);
+    int64_t count = 0;
+    for (int i = 0; i < cria_graph_ops(r->graph); i++) {
+        const cria_op *op = cria_graph_op(r->graph, i);
+        if (op->kind != product->kind || op->pass != product->pass || op->input[0] != product->input[0]) continue;
+        if (op->input[1] < 0) continue;
+        const cria_tensor *other = cria_graph_tensor(r->graph, op->input[1]);
+        bool alike = other->kind == own->kind && other->dims == own->dims;
+        for (int d = 0; alike && d < own->dims; d++) alike = other->dim[d].extent == own->dim[d].extent;
+        count += alike;
+    }
+    return count;
 }
 
-static cria_sharding summed(cria_sharding raw) {
-    for (int axis = 0; axis < CRIA_MESH_AXES; axis++)
-        if (raw.dim[axis] == CRIA_PARTIAL) raw.dim[axis] = CRIA_REPLICATED;
-    return raw;
+/* The first product that reads a tensor as its second operand; NULL: none. */
+static const cria_op *product_of(const rule *r, int t) {
+    for (int i = 0; i < cria_graph_ops(r->graph); i++) {
+        const cria_op *op = cria_graph_op(r->graph, i);
+        if (op->input[1] == t && cria_op_multiplies(r->graph, op)) return op;
+    }
+    return NULL;
 }
 
-/* Parameters along their largest dim that divides, by both axes or one. */
+/* The dim by which a tensor is cut. Dims of a matrix that are summed away together are one, and so are those that come
+ * out together: heads and what is inside them; of such dims the outermost is cut. Of equal ones, the dim that goes in.
+ */
+static int largest_dim(const rule *r, int t) {
+    const cria_tensor *tensor = cria_graph_tensor(r->graph, t);
+    const cria_op *op = tensor->kind == CRIA_TENSOR_PARAM ? product_of(r, t) : NULL;
+    int64_t size[CRIA_MAX_DIMS];
+    bool in[CRIA_MAX_DIMS] = {false};
+    for (int d = 0; d < tensor->dims; d++) size[d] = tensor->dim[d].extent;
+    if (op) {
+        cria_op_index index[CRIA_MAX_INDICES];
+        int count = cria_op_indices(r->graph, op, index);
+        int64_t joined[2] = {1, fused_with(r, op)};
+        for (int pass = 0; pass < 2; pass++)
+            for (int i = 0; i < count; i++) {
+                int d = index[i].input[1];
+                /* Neither is a dim of both operands and the result, such as experts, nor what only the parameter has.
+                 */
+                bool of_input = index[i].input[0] >= 0, of_output = index[i].output >= 0;
+                if (d < 0 || of_input == of_output) continue;
+                in[d] = of_input;
+                if (pass == 0) joined[of_output] *= size[d];
+                if (pass == 1) size[d] = joined[of_output];
+            }
+    }
+    int best = 0;
+    for (int d = 1; d < tensor->dims; d++) {
+        bool goes_in = size[d] == size[best] && in[d] && !in[best];
+        if (size[d] > size[best] || goes_in) best = d;
+    }
+    return best;
+}
+
+/* Everything that comes from outside along its largest dim, if that divides, by both axes or one; what an optimizer
+ * keeps as the parameter that it belongs to. */
 static void lay_largest(rule *r) {
     for (int t = 0; t < cria_graph_tensors(r->graph); t++) {
         const cria_tensor *tensor = cria_graph_tensor(r->graph, t);
-        if (tensor->kind != CRIA_TENSOR_PARAM && tensor->kind != CRIA_TENSOR_STATE) continue;
-        int best = 0;
-        for (int d = 1; d < tensor->dims; d++)
-            if (tensor->dim[d].extent > tensor->dim[best].extent) best = d;
-        cria_op_index index = {.split = CRIA_SPLIT_FREE};
-        if (tensor->dims) index.dim = tensor->dim[best];
-        if (tensor->dims) cut(r, &index, best, 3, r->held[t].dim);
+        if (tensor->kind == CRIA_TENSOR_VALUE || !tensor->dims) continue;
+        int best = largest_dim(r, t);
+        cria_op_index index = {.split = CRIA_SPLIT_FREE, .dim = tensor->dim[best]};
+        cut(r, &index, best, 3, r->held[t].dim);
+    }
+    for (int i = 0; i < cria_graph_ops(r->graph); i++) {
+        const cria_op *adam = cria_graph_op(r->graph, i);
+        for (int m = 0; m < i && adam->kind == CRIA_OP_ADAM; m++) {
+            const cria_op *moment = cria_graph_op(r->graph, m);
+            bool its = moment->kind == CRIA_OP_MOMENT &&
+                       (moment->output == adam->input[1] || moment->output == adam->input[2]);
+            if (its) r->held[moment->input[0]] = r->held[adam->input[0]];
+        }
     }
 }
 
-/* The cheapest strategy to come by from where the inputs lie; of equals, the one that leaves each device least to do.
- */
-static void follow_inputs(const rule *r, const cria_op *op, cria_strategy *out) {
-    cria_strategy list[CRIA_MAX_STRATEGIES];
-    int count = cria_strategies(r->graph, op, r->mesh, &r->options->strategies, list);
-    double best = HUGE_VAL, least = HUGE_VAL;
-    for (int s = 0; s < count; s++) {
-        double cost = cria_strategy_stats(r->graph, op, r->mesh, &r->options->strategies, &list[s]) +
-                      way_cost(r, op->output, list[s].raw, summed(list[s].raw));
-        for (int k = 0; k < CRIA_MAX_INPUTS; k++) {
-            if (op->input[k] < 0) continue;
-            bool value = cria_graph_tensor(r->graph, op->input[k])->kind == CRIA_TENSOR_VALUE;
-            double way = way_cost(r, op->input[k], r->held[op->input[k]], list[s].input[k]);
-            bool param = !value && cria_graph_tensor(r->graph, op->input[k])->kind != CRIA_TENSOR_INPUT;
-            cost += param && !cria_sharding_equal(r->held[op->input[k]], list[s].input[k]) ? HUGE_VAL : way;
-        }
-        double share = cria_strategy_share(r->graph, op, r->mesh, r->options->strategies.symbolic, &list[s]);
-        if (cost > best || (cost == best && share >= least)) continue;
-        best = cost;
-        least = share;
-        *out = list[s];
+/* The index of an operator that an axis must cut to take an input as it lies; -1: none, or it may not be cut. */
+static int index_taken(const rule *r, const cria_op_index *index, int count, int input, int tensor, int axis) {
+    int dim = r->held[tensor].dim[axis];
+    for (int i = 0; dim >= 0 && i < count; i++)
+        if (index[i].input[input] == dim && index[i].split != CRIA_SPLIT_NEVER) return i;
+    return -1;
+}
+
+/* Elements of an input, with those of the matrix that it is a part of. */
+static double elements_of(const rule *r, const cria_op *op, int input) {
+    const cria_tensor *tensor = cria_graph_tensor(r->graph, op->input[input]);
+    double n = input == 1 && tensor->kind == CRIA_TENSOR_PARAM ? (double)fused_with(r, op) : 1;
+    for (int d = 0; d < tensor->dims; d++)
+        n *= (double)(tensor->dim[d].extent == CRIA_SYMBOLIC ? r->options->strategies.symbolic : tensor->dim[d].extent);
+    return n;
+}
+
+/* As sharding propagation does it (Xu et al. 2021): an axis cuts what the largest operand is cut along, if the output
+ * has it; else what a smaller one is cut along; else what is summed away. */
+static void follow_inputs(const rule *r, const cria_op *op, const cria_op_index *index, int count, cria_strategy *out) {
+    int order[CRIA_MAX_INPUTS], inputs = 0;
+    for (int k = 0; k < CRIA_MAX_INPUTS; k++) {
+        if (op->input[k] < 0) continue;
+        int at = inputs++;
+        for (; at > 0 && elements_of(r, op, order[at - 1]) < elements_of(r, op, k); at--) order[at] = order[at - 1];
+        order[at] = k;
     }
-    if (best < HUGE_VAL) r->held[op->output] = summed(out->raw);
+    int8_t choice[CRIA_MESH_AXES] = {CRIA_IDLE, CRIA_IDLE};
+    for (int axis = 0; axis < CRIA_MESH_AXES; axis++) {
+        if (r->mesh->size[axis] < 2) continue;
+        for (int pass = 0; pass < 2 && choice[axis] < 0; pass++)
+            for (int i = 0; i < inputs && choice[axis] < 0; i++) {
+                int which = index_taken(r, index, count, order[i], op->input[order[i]], axis);
+                if (which < 0 || (pass == 0) != (index[which].output >= 0)) continue;
+                choice[axis] = (int8_t)which;
+                const bool by[CRIA_MESH_AXES] = {choice[0] == which, choice[1] == which};
+                if (!may_cut(r, &index[which], by)) choice[axis] = CRIA_IDLE;
+            }
+    }
+    add_partial_sums(r, op, choice);
+    cria_strategy_derive(r->graph, op, r->mesh, choice, out);
+    r->held[op->output] = out->raw;
 }
 
 static void data_parallel(const rule *r, const cria_op_index *index, int count, int8_t choice[CRIA_MESH_AXES]) {
@@ -185,7 +256,7 @@ static void choose(rule *r, cria_hand hand, const cria_op *op, cria_strategy *ou
     if (largest >= 0) cut(r, &index[largest], largest, 3, choice);
     cria_strategy_derive(r->graph, op, r->mesh, choice, out);
     if (hand == CRIA_HAND_MEGATRON) r->held[op->output] = out->raw;
-    if (hand == CRIA_HAND_LARGEST_DIM) follow_inputs(r, op, out);
+    if (hand == CRIA_HAND_LARGEST_DIM) follow_inputs(r, op, index, count, out);
     bool parameter = update && cria_graph_tensor(r->graph, op->input[0])->kind == CRIA_TENSOR_PARAM;
     out->output = open;
     if (zero && parameter) out->output = hand == CRIA_HAND_ZERO2 ? whole : out->raw;

@@ -7,12 +7,14 @@
 typedef enum {
     CRIA_HAND_ONE_DEVICE,    /* nothing is cut: every device does it all */
     CRIA_HAND_DATA_PARALLEL, /* the batch is cut over the whole mesh, parameters are whole */
-    CRIA_HAND_MEGATRON,    /* batch over axis 0, heads, inner widths and vocabulary over axis 1 (over the only axis of a
-                            * line), as Shoeybi et al. 2019 */
-    CRIA_HAND_ZERO2,       /* data parallel; gradients are scattered, updates cut, new parameters gathered
-                            * (Rajbhandari et al. 2020) */
-    CRIA_HAND_ZERO3,       /* parameters too stay cut, and are gathered where they are used */
-    CRIA_HAND_LARGEST_DIM, /* Alpa's heuristic: parameters are cut along their largest dim, everything else follows */
+    CRIA_HAND_MEGATRON, /* batch over axis 0, heads, inner widths and vocabulary over axis 1 (over the only axis of a
+                         * line), as Shoeybi et al. 2019 */
+    CRIA_HAND_ZERO2,    /* data parallel; gradients are scattered, updates cut, new parameters gathered
+                         * (Rajbhandari et al. 2020) */
+    CRIA_HAND_ZERO3,    /* parameters too stay cut, and are gathered where they are used */
+    /* Alpa's heuristic: all that comes from outside, data too, is cut along its largest dim, and operators follow their
+     * largest operand, as XLA's propagation of shardings has it (Xu et al. 2021) */
+    CRIA_HAND_LARGEST_DIM,
     CRIA_HAND_COUNT
 } cria_hand;
 

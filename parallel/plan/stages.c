@@ -18,8 +18,12 @@ void cria_stages_defaults(cria_stages_options *options) {
                                      .batch = 1,
                                      .global_batch = 1024,
                                      .sequence = 1024,
-                                     .adam = true,
+                                     .optimizer_state = 8,
                                      .search = true};
+}
+
+double cria_stages_optimizer_bytes(const cria_stages_options *options) {
+    return options->optimizer_state + (options->element.weight < 4 ? 4 : 0);
 }
 
 /* Slack of the dynamic program where clusters are large: plans this close are not told apart. */
@@ -47,7 +51,7 @@ cria_status cria_setting_open(const cria_graph *graph, const cria_lineup *lineup
     if (train) {
         int64_t tokens = micro_batch * options->sequence;
         task.phase[0] = task.phase[1] = (cria_step_shape){tokens, tokens, micro_batch, (double)options->sequence};
-        task.optimizer = (options->adam ? 8 : 0) + (options->element.weight < 4 ? 4 : 0);
+        task.optimizer = cria_stages_optimizer_bytes(options);
     } else {
         /* A prompt's token sees half of the prompt on average. */
         double prompt = options->prompt_context, next = options->new_context;

@@ -18,7 +18,10 @@ typedef struct {
     double kv_budget; /* bytes of KV cache that a device may hold; 0: what is left of its memory */
     /* Training: sequences of one update, and tokens of a sequence. */
     int64_t global_batch, sequence;
-    bool adam;
+    /* Bytes of state that the optimizer keeps beside each parameter: 8 for Adam's two moments in f32, 4 for a momentum,
+     * 0 where there is none or only that of rows and columns (Adafactor). A master copy in f32 comes on top where
+     * weights are narrower. */
+    double optimizer_state;
     cria_schedule schedule; /* training: CRIA_SCHEDULE_INFERENCE: to be chosen */
     int64_t micro_batch;    /* training: sequences of a micro-batch; 0: to be chosen */
     bool search;            /* operators are cut by the intra-operator pass too, not only in the usual ways */
@@ -36,6 +39,9 @@ typedef struct {
 
 /* Latency of 1 request of 512 + 128 tokens, f16; Adam, 1024 sequences of 1024 tokens. */
 void cria_stages_defaults(cria_stages_options *options);
+
+/* Bytes beside each parameter and its gradient: state, and the master copy if there is one. */
+double cria_stages_optimizer_bytes(const cria_stages_options *options);
 
 /* A stage of a plan by hand: so many layers of the model on so many devices, cut as data x tensor. The operators before
  * the first layer belong to the first stage, those after the last to the last one. */
@@ -83,8 +89,8 @@ cria_status cria_stages_plan(const cria_graph *graph, const cria_cluster *cluste
                              cria_stages_result *out, cria_error *err);
 void cria_stages_result_deinit(cria_stages_result *result);
 
-/* What plans by hand may not choose. RECOMPUTE: activations are computed again everywhere but in the first and last
- * operators, as published; PLAIN: no ZeRO. */
+/* What plans by hand may not choose. RECOMPUTE: activations are computed again everywhere but in the last operators, as
+ * published; PLAIN: no ZeRO. */
 enum { CRIA_HAND_FREE = 0, CRIA_HAND_RECOMPUTE = 1, CRIA_HAND_PLAIN = 2 };
 /* The cost of a plan made by hand under the same model; options->micro_batch must be given. A plan that cannot be is
  * CRIA_OK with out->feasible false. */

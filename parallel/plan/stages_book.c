@@ -20,6 +20,7 @@ struct cria_stage_book {
     int *last_use;
     cria_stage_layer *layer;
     int layers, kinds;
+    bool experts; /* some layer has them */
     cria_mesh_kind *mesh;
     int meshes, mesh_capacity;
     entry **table; /* [mesh]: [kinds][CRIA_MAX_WAYS] */
@@ -145,7 +146,8 @@ static cria_status find_layers(cria_stage_book *book, cria_error *err) {
         layer->end_op = start[end[g]];
         layer->inbound = crossing(book, layer->first_op, &book->task.phase[0]);
         layer->inbound_next = crossing(book, layer->first_op, &book->task.phase[book->task.train ? 0 : 1]);
-        layer->edge = (lead && g == 0) || (tail && g == groups - 1);
+        layer->last = tail && g == groups - 1;
+        layer->edge = (lead && g == 0) || layer->last;
     }
     free(start);
     free(end);
@@ -165,7 +167,8 @@ static cria_status find_kinds(cria_stage_book *book, cria_error *err) {
     if (!hash) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for the layers");
     for (int l = 0; l < book->layers; l++) {
         cria_stage_layer *layer = &book->layer[l];
-        hash[l] = cria_graph_hash(book->task.graph, layer->first_op, layer->end_op) ^ (uint64_t)layer->edge;
+        hash[l] =
+            cria_graph_hash(book->task.graph, layer->first_op, layer->end_op) ^ (uint64_t)(layer->edge + layer->last);
         layer->kind = -1;
         for (int m = 0; m < l && layer->kind < 0; m++)
             if (hash[m] == hash[l]) layer->kind = book->layer[m].kind;
@@ -190,6 +193,7 @@ cria_status cria_stage_book_create(const cria_book_task *task, cria_stage_book *
                                          .optimizer = task->optimizer};
     if (status == CRIA_OK) status = find_layers(book, err);
     if (status == CRIA_OK) status = find_kinds(book, err);
+    if (status == CRIA_OK) book->experts = cria_layer_has_experts(task->graph, 0, cria_graph_ops(task->graph));
     if (status != CRIA_OK) {
         cria_stage_book_destroy(book);
         return status;
@@ -218,6 +222,9 @@ int cria_stage_book_layers(const cria_stage_book *book) {
 const cria_stage_layer *cria_stage_book_layer(const cria_stage_book *book, int layer) {
     return &book->layer[layer];
 }
+bool cria_stage_book_experts(const cria_stage_book *book) {
+    return book->experts;
+}
 const cria_layer_task *cria_stage_book_task(const cria_stage_book *book) {
     return &book->layer_task;
 }
@@ -230,7 +237,7 @@ const cria_mesh_kind *cria_stage_book_kind(const cria_stage_book *book, int mesh
 
 static bool same_way(const cria_way *a, const cria_way *b) {
     return a->size[0] == b->size[0] && a->size[1] == b->size[1] && a->use[0] == b->use[0] && a->use[1] == b->use[1] &&
-           a->searched == b->searched;
+           a->searched == b->searched && a->experts == b->experts;
 }
 
 int cria_stage_book_way(const cria_stage_book *book, int mesh, const cria_way *way) {
@@ -244,8 +251,12 @@ static void add_way(const cria_stage_book *book, cria_mesh_kind *kind, int size0
     if (size0 < 2) use0 = CRIA_AXIS_IDLE;
     if (size1 < 2) use1 = CRIA_AXIS_IDLE;
     cria_way way = {.size = {size0, size1}, .use = {use0, use1}};
-    for (int pass = 0; pass < (book->task.search && kind->devices > 1 ? 2 : 1); pass++) {
-        way.searched = pass > 0;
+    bool batch = use0 == CRIA_AXIS_BATCH || use1 == CRIA_AXIS_BATCH;
+    for (int pass = 0; pass < 3; pass++) {
+        way.searched = pass == 1;
+        way.experts = pass == 2;
+        if (way.searched && (!book->task.search || kind->devices < 2)) continue;
+        if (way.experts && (!batch || !book->experts)) continue;
         bool known = false;
         for (int w = 0; w < kind->ways; w++) known = known || same_way(&kind->way[w], &way);
         if (!known && kind->ways < CRIA_MAX_WAYS) kind->way[kind->ways++] = way;
@@ -396,7 +407,7 @@ static bool find_strategies(cria_stage_book *book, const cria_stage_layer *layer
                             const int *type, const cria_way *way, entry *e) {
     size_t ops = (size_t)(layer->end_op - layer->first_op);
     unsigned batch_axes = (way->use[0] == CRIA_AXIS_BATCH) | (way->use[1] == CRIA_AXIS_BATCH) << 1;
-    cria_layer_usual_way(&book->layer_task, layer->first_op, layer->end_op, mesh, way->use, e->strategy);
+    cria_layer_usual_way(&book->layer_task, layer->first_op, layer->end_op, mesh, way->use, way->experts, e->strategy);
     bool good = cria_layer_evaluate(&book->layer_task, layer->first_op, layer->end_op, mesh, type, batch_axes,
                                     e->strategy, &e->cost);
     if (!way->searched) return good;

@@ -14,7 +14,8 @@ typedef struct {
     int kind;       /* layers of one kind cost the same */
     double inbound; /* bytes of values that come into it, of all its tokens (of phase 0; of phase 1 when serving) */
     double inbound_next;
-    bool edge; /* before the first or after the last layer of the model: never recomputed */
+    bool edge; /* before the first or after the last layer of the model */
+    bool last; /* after the last one: never recomputed, since its backward pass follows at once */
 } cria_stage_layer;
 
 /* One way to run a stage on a mesh. */
@@ -22,6 +23,7 @@ typedef struct {
     int size[CRIA_MESH_AXES];
     cria_axis_use use[CRIA_MESH_AXES];
     bool searched; /* strategies of the intra-operator pass, with the boundary of `use` */
+    bool experts;  /* cut over the axes of the batch (cria_layer_usual_way) */
 } cria_way;
 
 enum { CRIA_MAX_WAYS = 48 };
@@ -54,6 +56,8 @@ void cria_stage_book_destroy(cria_stage_book *book);
 
 int cria_stage_book_layers(const cria_stage_book *book);
 const cria_stage_layer *cria_stage_book_layer(const cria_stage_book *book, int layer);
+/* Some layer has experts, so that ways with `experts` are among those of a mesh whose axes have parts of the batch. */
+bool cria_stage_book_experts(const cria_stage_book *book);
 const cria_layer_task *cria_stage_book_task(const cria_stage_book *book);
 
 /* The number of a mesh like this one, which is added if it is new; < 0: no memory. */

@@ -310,6 +310,7 @@ bool cria_build_by_hand(const cria_build_task *task, const cria_hand_stage *stag
         cria_way way = {.size = {stages[s].data, stages[s].tensor}};
         if (stages[s].data > 1) way.use[0] = train ? CRIA_AXIS_BATCH : CRIA_AXIS_TENSOR;
         if (stages[s].tensor > 1) way.use[1] = CRIA_AXIS_TENSOR;
+        way.experts = way.use[0] == CRIA_AXIS_BATCH && cria_stage_book_experts(task->book);
         out->stage[s] = (cria_candidate_stage){
             .first = first, .end = end, .first_device = at, .devices = stages[s].data * stages[s].tensor, .way = way};
         at += out->stage[s].devices;

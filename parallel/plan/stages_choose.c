@@ -274,6 +274,7 @@ static void refine(cria_plan_choice *c) {
         if (stage->way.searched || stage->devices < 2) continue;
         cria_candidate_stage before = *stage;
         stage->way.searched = true;
+        stage->way.experts = false;
         cria_plan_summary summary = c->best.summary;
         cria_candidate_price(c->best.setting.build.book, &c->best.setting.build.task, &c->best.candidate, &summary,
                              NULL);

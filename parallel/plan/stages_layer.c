@@ -25,7 +25,7 @@ typedef struct {
     tensor_state *state;
     int states;
     cria_layer_cost *out;
-    int phase;
+    int phase, end_op;
 } walk;
 
 cria_sharding cria_layer_boundary(const cria_tensor *tensor, unsigned batch_axes) {
@@ -141,7 +141,23 @@ static bool is_saved(const cria_op *op, int input) {
     case CRIA_OP_EMBED:
         return false;
     default:
-        return op->input[input] >= 0;
+        return op->input[input] >= 0 && !cria_op_gradient_of_output(op);
+    }
+}
+
+/* What the backward pass needs is counted apart: what else such an operator makes takes the place of an input, as the
+ * gradient of the input takes that of the output's. */
+static bool works_in_place(const cria_op *op) {
+    switch (op->kind) {
+    case CRIA_OP_ADD:
+    case CRIA_OP_SUB:
+    case CRIA_OP_RESHAPE:
+    case CRIA_OP_ACTIVATION:
+    case CRIA_OP_NORM:
+    case CRIA_OP_SOFTMAX:
+        return true;
+    default:
+        return false;
     }
 }
 
@@ -193,7 +209,8 @@ static bool walk_op(walk *w, const cria_op *op, const int *type, const cria_stra
     w->out->phase[w->phase].compute += compute;
     /* A product has two gradients; an operator that streams reads twice as much. */
     if (task->train) w->out->phase[1].compute += 2 * compute;
-    live += shard_bytes(w, output, strategy->raw, task->element.activation);
+    double made = shard_bytes(w, output, strategy->raw, task->element.activation);
+    live = task->train && works_in_place(op) ? fmax(live, made) : live + made;
     w->out->work = fmax(w->out->work, live);
     if (op->kind == CRIA_OP_ATTENTION) {
         const cria_tensor *k = cria_graph_tensor(task->graph, op->input[1]);
@@ -211,6 +228,11 @@ static bool walk_op(walk *w, const cria_op *op, const int *type, const cria_stra
     s->inside = true;
     s->forms = 1;
     s->form[0] = cria_sharding_canonical(strategy->output, w->mesh);
+    /* What leaves the layer is kept by those that read it. */
+    if (task->train && cria_op_gradient_of_output(op) && task->last_use[op->output] < w->end_op) {
+        s->saved = true;
+        w->out->saved += shard_bytes(w, output, strategy->output, task->element.activation);
+    }
     return true;
 }
 
@@ -263,7 +285,7 @@ static bool walk_phase(walk *w, int first_op, int end_op, const int *type, const
 bool cria_layer_evaluate(const cria_layer_task *task, int first_op, int end_op, const cria_mesh *mesh, const int *type,
                          unsigned batch_axes, const cria_strategy *strategies, cria_layer_cost *out) {
     *out = (cria_layer_cost){0};
-    walk w = {.task = task, .mesh = mesh, .batch_axes = batch_axes, .out = out};
+    walk w = {.task = task, .mesh = mesh, .batch_axes = batch_axes, .out = out, .end_op = end_op};
     w.state = malloc(((size_t)(end_op - first_op) * (CRIA_MAX_INPUTS + 1) + 1) * sizeof *w.state);
     bool good = w.state != NULL;
     int phases = task->train ? 1 : CRIA_PHASES;
@@ -293,6 +315,28 @@ static int follow(const cria_op *op, const cria_op_index *indices, int count, co
     return CRIA_IDLE;
 }
 
+/* The index over which a product has a matrix of parameters for each place, such as experts; CRIA_IDLE: none. */
+static int expert_index(const cria_graph *graph, const cria_op *op, const cria_op_index *indices, int count) {
+    if (!cria_op_multiplies(graph, op) || op->input[1] < 0 ||
+        cria_graph_tensor(graph, op->input[1])->kind != CRIA_TENSOR_PARAM)
+        return CRIA_IDLE;
+    for (int i = 0; i < count; i++)
+        if (indices[i].input[0] >= 0 && indices[i].input[1] >= 0 && indices[i].output >= 0 &&
+            indices[i].split == CRIA_SPLIT_FREE)
+            return i;
+    return CRIA_IDLE;
+}
+
+bool cria_layer_has_experts(const cria_graph *graph, int first_op, int end_op) {
+    for (int n = first_op; n < end_op; n++) {
+        const cria_op *op = cria_graph_op(graph, n);
+        cria_op_index indices[CRIA_MAX_INDICES];
+        int count = cria_op_indices(graph, op, indices);
+        if (expert_index(graph, op, indices, count) != CRIA_IDLE) return true;
+    }
+    return false;
+}
+
 /* Where nothing is cut yet: the largest output index of a product with a parameter, the heads of attention, the rows of
  * a vocabulary. */
 static int begin_cut(const cria_graph *graph, const cria_op *op, const cria_op_index *indices, int count) {
@@ -319,6 +363,15 @@ static int batch_index(const cria_op_index *indices, int count) {
     return CRIA_IDLE;
 }
 
+/* What an axis that has a part of the batch cuts: experts if they are cut over it, else the batch; where the operator
+ * knows it under another name (tokens in groups), whatever its inputs are cut along. */
+static int batch_cut(const cria_graph *graph, const cria_op *op, const cria_op_index *indices, int count,
+                     const cria_sharding *input, int axis, bool experts) {
+    int cut = experts ? expert_index(graph, op, indices, count) : CRIA_IDLE;
+    if (cut < 0) cut = batch_index(indices, count);
+    return cut < 0 ? follow(op, indices, count, input, axis) : cut;
+}
+
 static bool fits(const cria_layer_task *task, const cria_op *op, const cria_mesh *mesh, const int8_t choice[2],
                  const cria_op_index *indices, int which) {
     const bool cut[CRIA_MESH_AXES] = {choice[0] == which, choice[1] == which};
@@ -327,7 +380,7 @@ static bool fits(const cria_layer_task *task, const cria_op *op, const cria_mesh
 }
 
 void cria_layer_usual_way(const cria_layer_task *task, int first_op, int end_op, const cria_mesh *mesh,
-                          const cria_axis_use use[CRIA_MESH_AXES], cria_strategy *strategies) {
+                          const cria_axis_use use[CRIA_MESH_AXES], bool experts, cria_strategy *strategies) {
     const cria_graph *graph = task->graph;
     unsigned batch_axes = (use[0] == CRIA_AXIS_BATCH) | (use[1] == CRIA_AXIS_BATCH) << 1;
     for (int n = first_op; n < end_op; n++) {
@@ -346,8 +399,8 @@ void cria_layer_usual_way(const cria_layer_task *task, int first_op, int end_op,
         int8_t choice[CRIA_MESH_AXES] = {CRIA_IDLE, CRIA_IDLE};
         for (int axis = 0; axis < CRIA_MESH_AXES; axis++) {
             if (mesh->size[axis] < 2 || use[axis] == CRIA_AXIS_IDLE) continue;
-            int cut =
-                use[axis] == CRIA_AXIS_BATCH ? batch_index(indices, count) : follow(op, indices, count, input, axis);
+            int cut = use[axis] == CRIA_AXIS_BATCH ? batch_cut(graph, op, indices, count, input, axis, experts)
+                                                   : follow(op, indices, count, input, axis);
             if (cut < 0 && use[axis] == CRIA_AXIS_TENSOR) cut = begin_cut(graph, op, indices, count);
             choice[axis] = (int8_t)cut;
             if (cut >= 0 && !fits(task, op, mesh, choice, indices, cut)) choice[axis] = CRIA_IDLE;

@@ -54,8 +54,12 @@ bool cria_layer_evaluate(const cria_layer_task *task, int first_op, int end_op, 
 typedef enum { CRIA_AXIS_IDLE, CRIA_AXIS_BATCH, CRIA_AXIS_TENSOR } cria_axis_use;
 /* The usual way (Megatron-LM's, wherever it applies): operators follow their inputs; where nothing is cut yet, products
  * cut the largest output index, embeddings of a vocabulary their rows; partial sums are summed where they are made.
- * What cannot be cut stays whole. strategies[end_op - first_op]. */
+ * What cannot be cut stays whole. `experts`: products that have a matrix of parameters for each expert cut experts over
+ * the axes of the batch, so that tokens travel and parameters do not (GShard, Lepikhin et al. 2020).
+ * strategies[end_op - first_op]. */
 void cria_layer_usual_way(const cria_layer_task *task, int first_op, int end_op, const cria_mesh *mesh,
-                          const cria_axis_use use[CRIA_MESH_AXES], cria_strategy *strategies);
+                          const cria_axis_use use[CRIA_MESH_AXES], bool experts, cria_strategy *strategies);
+/* Whether that makes a difference. */
+bool cria_layer_has_experts(const cria_graph *graph, int first_op, int end_op);
 
 #endif

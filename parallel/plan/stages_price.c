@@ -15,18 +15,18 @@ const cria_stage_mode cria_stage_modes[CRIA_MODES] = {{0, false}, {1, false}, {0
 bool cria_range_add(cria_stage_book *book, cria_range_sums *s, int layer, int mesh, int way) {
     const cria_layer_cost *c = cria_stage_book_cost(book, layer, mesh, way);
     if (!c) return false;
-    bool edge = cria_stage_book_layer(book, layer)->edge;
+    bool last = cria_stage_book_layer(book, layer)->last;
     for (int p = 0; p < CRIA_PHASES; p++) {
         s->phase[p].compute += c->phase[p].compute;
         s->phase[p].collectives += c->phase[p].collectives;
         s->phase[p].resharding += c->phase[p].resharding;
         s->sent[p] += c->sent[p];
     }
-    if (!edge) s->redo_sent += c->sent[0];
+    if (!last) s->redo_sent += c->sent[0];
     s->sync_sent += c->sync_sent;
     s->gather_sent += c->gather_sent;
     s->scatter_sent += c->scatter_sent;
-    if (!edge) s->redo += c->phase[0].compute + c->phase[0].collectives + c->phase[0].resharding;
+    if (!last) s->redo += c->phase[0].compute + c->phase[0].collectives + c->phase[0].resharding;
     s->sync += c->sync;
     s->update += c->update;
     s->gather += c->gather;
@@ -37,8 +37,8 @@ bool cria_range_add(cria_stage_book *book, cria_range_sums *s, int layer, int me
     s->work = fmax(s->work, c->work);
     s->kv += c->kv;
     s->saved += c->saved;
-    s->kept += edge ? c->saved : c->input;
-    if (!edge) s->most_saved = fmax(s->most_saved, c->saved);
+    s->kept += last ? c->saved : c->input;
+    if (!last) s->most_saved = fmax(s->most_saved, c->saved);
     return true;
 }
 
@@ -92,9 +92,8 @@ double cria_range_memory(const cria_price_task *task, const cria_range_sums *s, 
     const cria_stages_options *o = task->options;
     double weight = o->element.weight, weights = s->parameters * weight, optimizer = 0, activations = s->work, kv = 0;
     if (o->objective == CRIA_OBJECTIVE_TRAIN) {
-        /* Adam keeps two moments in f32, and a master copy where weights are narrower; gradients are as wide as
-         * weights. */
-        double state = (o->adam ? 8 : 0) + (weight < 4 ? 4 : 0);
+        /* Gradients are as wide as weights. */
+        double state = cria_stages_optimizer_bytes(o);
         double held = mode->zero == 3 ? s->cut_parameters : s->parameters;
         weights = 2 * held * weight + (mode->zero == 3 ? s->most_parameters * weight : 0);
         optimizer = (mode->zero ? s->cut_parameters : s->parameters) * state;

@@ -80,6 +80,11 @@ static cria_status open_model(const cria_command *command, plan_model *m, cria_e
     return CRIA_OK;
 }
 
+/* Bytes beside each parameter (cria_stages_options). */
+static double optimizer_state(const char *name) {
+    return strcmp(name, "adam") == 0 ? 8 : strcmp(name, "momentum") == 0 ? 4 : 0;
+}
+
 static cria_status set_options(const cria_command *command, plan_model *m, cria_stages_options *s, cria_error *err) {
     const cria_main_options *o = command->options;
     cria_stages_defaults(s);
@@ -111,7 +116,7 @@ static cria_status set_options(const cria_command *command, plan_model *m, cria_
     if (o->lengths) CRIA_TRY(cria_serving_lengths(o->lengths, s, err));
     s->global_batch = o->global_batch;
     s->sequence = o->sequence_length;
-    s->adam = strcmp(o->optimizer, "adam") == 0;
+    s->optimizer_state = optimizer_state(o->optimizer);
     if (m->batched) {
         s->graph_of = graph_of;
         s->context = m;

@@ -30,7 +30,7 @@ static void the_pass_is_best_the_heuristic_near_it_and_zero_behind(void **state)
         const char *family;
         int devices;
         double near; /* the heuristic is within this of the pass */
-    } settings[] = {{"GPT", 8, 1.25}, {"MoE", 8, 1.5}};
+    } settings[] = {{"GPT", 8, 1.25}, {"MoE", 8, 2.5}};
     cria_cluster *c;
     assert_int_equal(cria_cluster_read(CRIA_SOURCE_DIR "/configs/clusters/p3.16xlarge.json", &c, NULL), CRIA_OK);
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
@@ -47,12 +47,13 @@ static void the_pass_is_best_the_heuristic_near_it_and_zero_behind(void **state)
     cria_cluster_destroy(c);
 }
 
-static void one_device_needs_no_communication_and_takes_what_was_measured(void **state) {
+static void one_device_needs_no_communication_and_takes_the_time_and_memory_that_were_measured(void **state) {
     (void)state;
-    static const char *const families[] = {"GPT", "MoE"};
+    static const char *const families[] = {"GPT", "MoE", "Wide-ResNet"};
+    static const double gib[] = {9.54, 8.33, 10.25}; /* the peak that Alpa reports */
     cria_cluster *c;
     assert_int_equal(cria_cluster_read(CRIA_SOURCE_DIR "/configs/clusters/p3.16xlarge.json", &c, NULL), CRIA_OK);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         int index = find(families[i], 1);
         cria_ablation_result r[CRIA_ABLATION_WAYS];
         predict(c, index, r);
@@ -61,6 +62,9 @@ static void one_device_needs_no_communication_and_takes_what_was_measured(void *
             assert_true(fabs(r[way].seconds / r[0].seconds - 1) < 1e-9);
         }
         assert_true(fabs(r[0].seconds / cria_ablation_setting_of(index)->measured[0] - 1) < 0.15);
+        /* What is kept between operators, without what a library's kernels need besides. */
+        double peak = (double)r[0].peak_bytes / (gib[i] * 1073741824);
+        if (peak > 1 || peak < 0.7) fail_msg("%s: %.2f of the measured peak", families[i], peak);
     }
     cria_cluster_destroy(c);
 }
@@ -68,7 +72,7 @@ static void one_device_needs_no_communication_and_takes_what_was_measured(void *
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_pass_is_best_the_heuristic_near_it_and_zero_behind),
-        cmocka_unit_test(one_device_needs_no_communication_and_takes_what_was_measured),
+        cmocka_unit_test(one_device_needs_no_communication_and_takes_the_time_and_memory_that_were_measured),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

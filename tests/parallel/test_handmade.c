@@ -124,10 +124,61 @@ static void rules_communicate_what_their_papers_say(void **state) {
     cria_graph_destroy(g);
 }
 
+/* Which index of an operator the rule cuts over a line of four; "": none. */
+static const char *cut_of(const cria_graph *g, const cria_strategy *strategies, const char *name) {
+    for (int i = 0; i < cria_graph_ops(g); i++) {
+        const cria_op *op = cria_graph_op(g, i);
+        if (strcmp(cria_graph_tensor(g, op->output)->name, name) != 0) continue;
+        cria_op_index index[CRIA_MAX_INDICES];
+        cria_op_indices(g, op, index);
+        int which = strategies[i].index[0];
+        return which >= 0 ? cria_dim_to_name(g, index[which].dim.name) : "";
+    }
+    fail_msg("no operator \"%s\"", name);
+    return NULL;
+}
+
+/* The largest dims of a transformer's matrices are those that Megatron-LM cuts: three times the width comes out of
+ * queries, keys and values together, as much goes into the attention's output as comes out of it, and the ffn is wider.
+ * Token ids are cut by the sequence, where there are fewer sequences, and the residual stream with them. */
+static void the_largest_dims_of_a_transformer_are_heads_ffn_vocabulary_and_sequence(void **state) {
+    (void)state;
+    static const char *const expected[][2] = {
+        {"token embedding", "sequence"},
+        {"layer 0 attention norm", "sequence"},
+        {"layer 0 q", "head"},
+        {"layer 0 v", "head"},
+        {"layer 0 attention", "head"},
+        {"layer 0 attention output", "head"},
+        {"layer 0 attention residual", "sequence"},
+        {"layer 0 fc1", "ffn"},
+        {"layer 0 fc2", "ffn"},
+        {"logits", "vocab"},
+        {"gradient of layer 0 fc1.weight", "ffn"},
+        {"updated layer 0 fc1.weight", "ffn"},
+        {"updated layer 0 q.weight mean", "head"},
+    };
+    cria_graph *g = network("gpt:layers=1,hidden=512,heads=8,seq=64,batch=8,vocab=2048,tied=1");
+    cria_mesh mesh = {.size = {4, 1}, .alpha = {1, 1}, .beta = {1, 1}};
+    cria_intra_options o;
+    cria_intra_defaults(&o);
+    o.gather_parameters = true;
+    cria_strategy *strategies = calloc((size_t)cria_graph_ops(g), sizeof *strategies);
+    assert_int_equal(cria_handmade(CRIA_HAND_LARGEST_DIM, g, 0, cria_graph_ops(g), &mesh, &o, strategies, NULL),
+                     CRIA_OK);
+    for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
+        const char *cut = cut_of(g, strategies, expected[i][0]);
+        if (strcmp(cut, expected[i][1]) != 0) fail_msg("%s: %s, not %s", expected[i][0], cut, expected[i][1]);
+    }
+    free(strategies);
+    cria_graph_destroy(g);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_pass_is_never_worse_than_a_rule),
         cmocka_unit_test(rules_communicate_what_their_papers_say),
+        cmocka_unit_test(the_largest_dims_of_a_transformer_are_heads_ffn_vocabulary_and_sequence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

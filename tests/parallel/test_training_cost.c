@@ -55,7 +55,7 @@ static seconds derived(const char *net, const cria_cluster *cluster, const int *
     for (int t = 0; t < cria_graph_tensors(g); t++) cria_graph_uses(g, t, &last[t]);
     cria_layer_task task = training(g, cluster, last, shape);
     cria_strategy *strategy = calloc((size_t)ops, sizeof *strategy);
-    cria_layer_usual_way(&task, 0, ops, mesh, (cria_axis_use[]){CRIA_AXIS_BATCH, CRIA_AXIS_TENSOR}, strategy);
+    cria_layer_usual_way(&task, 0, ops, mesh, (cria_axis_use[]){CRIA_AXIS_BATCH, CRIA_AXIS_TENSOR}, false, strategy);
     cria_layer_cost cost;
     assert_true(cria_layer_evaluate(&task, 0, ops, mesh, type, 1, strategy, &cost));
     seconds out = {0, cost.sync};
@@ -151,7 +151,7 @@ static void as_many_bytes_are_sent_as_are_paid_for(void **state) {
     cria_strategy *strategy = calloc((size_t)ops, sizeof *strategy);
     for (size_t m = 0; m < sizeof shapes / sizeof *shapes; m++) {
         cria_mesh mesh = {.size = {shapes[m][0], shapes[m][1]}, .beta = {1, 1}};
-        cria_layer_usual_way(&task, 0, ops, &mesh, (cria_axis_use[]){CRIA_AXIS_BATCH, CRIA_AXIS_TENSOR}, strategy);
+        cria_layer_usual_way(&task, 0, ops, &mesh, (cria_axis_use[]){CRIA_AXIS_BATCH, CRIA_AXIS_TENSOR}, false, strategy);
         cria_layer_cost c;
         assert_true(cria_layer_evaluate(&task, 0, ops, &mesh, type, 1, strategy, &c));
         for (int p = 0; p < CRIA_PHASES; p++) {
