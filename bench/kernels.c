@@ -160,6 +160,48 @@ static void prefill(const bench *b, int64_t rows, int64_t cols) {
     }
 }
 
+/* A token of which only a share of the activations is not zero. */
+typedef struct {
+    const cria_kernels *kernels;
+    cria_prepare_args args;
+} preparation;
+
+static void run_prepare(cria_worker *worker, void *context) {
+    const preparation *p = context;
+    p->kernels->prepare(&p->args, worker);
+}
+
+static void prepare_token(const bench *b, stack *s, cria_panel_type type, int64_t cols, double share) {
+    float *in = allocate(sizeof(float) * (size_t)cols);
+    srand(7);
+    for (int64_t k = 0; k < cols; k++) in[k] = rand() < share * RAND_MAX ? 1.0F + (float)(k % 7) : 0.0F;
+    preparation p = {b->kernels, {.type = type, .in = in, .in_stride = cols, .tokens = 1, .cols = cols}};
+    p.args.out = (void *)s->args.in;
+    cria_pool_run(b->pool, run_prepare, &p);
+    free(in);
+}
+
+static void zeros(const bench *b, int64_t rows, int64_t cols) {
+    static const double shares[] = {0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5};
+    printf("one token that is mostly zero, %ldx%ld: how often as fast as a full one, by the share that is not zero\n",
+           (long)rows, (long)cols);
+    for (int type = 0; type < CRIA_PANEL_COUNT; type++) {
+        if (!wanted(b, type)) continue;
+        printf("%9s", cria_panel_type_name((cria_panel_type)type));
+        stack s = make_stack(b->kernels, (cria_panel_type)type, rows, cols, 1, b->weights, b->bytes);
+        for (size_t i = 0; i < sizeof shares / sizeof *shares; i++) {
+            cria_rates most;
+            prepare_token(b, &s, (cria_panel_type)type, cols, 1);
+            double full = least_seconds(b, &s, 1 << 20, &most);
+            prepare_token(b, &s, (cria_panel_type)type, cols, shares[i]);
+            printf("  %2.0f%%: %5.2f", 100 * shares[i], full / least_seconds(b, &s, 1 << 20, &most));
+            fflush(stdout);
+        }
+        printf("\n");
+        free_stack(&s);
+    }
+}
+
 static int fail(const cria_error *err) {
     fprintf(stderr, "%s\n", err->message);
     return 1;
@@ -183,6 +225,8 @@ int main(int argc, char **argv) {
     } else {
         decode(&b, 768, 768);
         decode(&b, 8192, 2048);
+        zeros(&b, 768, 3072);
+        zeros(&b, 2048, 8192);
         prefill(&b, 3072, 768);
         prefill(&b, 2048, 2048);
         prefill(&b, 2048, 8192);

@@ -2,11 +2,11 @@
 #include "kernels/cpu/linear.h"
 
 enum {
-    FEW_TOKENS = 4,           /* up to here the weights only stream by: one panel at a time, over all of K */
-    STREAM_BYTES = 128 << 10, /* weights taken at a time then */
-    PREFETCH_TOKENS = 32,     /* up to here the weights are waited for */
-    CHUNKS_PER_WORKER = 4,    /* so that a slow neighbour costs a fraction of its share only */
-    ITEMS_PER_WORKER = 8      /* the same where an item is long */
+    FEW_TOKENS = CRIA_LISTED_TOKENS, /* up to here the weights only stream by: one panel at a time, over all of K */
+    STREAM_BYTES = 128 << 10,        /* weights taken at a time then */
+    PREFETCH_TOKENS = 32,            /* up to here the weights are waited for */
+    CHUNKS_PER_WORKER = 4,           /* so that a slow neighbour costs a fraction of its share only */
+    ITEMS_PER_WORKER = 8             /* the same where an item is long */
 };
 
 static int64_t divide_up(int64_t a, int64_t b) {
@@ -62,8 +62,30 @@ typedef struct {
     const cria_linear_kernel *kernel;
     size_t panel_bytes;
     int64_t steps, chunks;
-    float *sums; /* [panels][tokens][16] */
+    float *sums;         /* [panels][tokens][16] */
+    const int32_t *list; /* the only steps that count, `steps` of them; or NULL: all do */
 } block_run;
+
+/* What ReLU leaves is mostly zero in trained models, and weights that meet nothing but zeros need not be read: adding
+ * 0 * w changes no bit of a sum. Lists the steps at which a token is not zero and, CRIA_LIST_AHEAD entries long, where
+ * those of the next panel begin; returns how many, or -1 where they are too many for single lines to be faster than a
+ * stream (docs/benchmarks.md, "ReLU"). */
+enum { LIST_SHARE = 4, LIST_MOST = 8192 };
+static int64_t list_steps(const block_run *run, int32_t list[LIST_MOST + CRIA_LIST_AHEAD + 1]) {
+    int64_t most = least(run->steps / LIST_SHARE, LIST_MOST), count = 0, tokens = run->args->tokens;
+    size_t row_bytes = cria_prepared_row_bytes(run->args->weight->type, run->args->weight->cols);
+    const uint8_t *rows = run->args->in;
+    for (int64_t step = 0; step < run->steps; step++, rows += 4) {
+        uint32_t any = 0;
+        for (int64_t t = 0; t < tokens; t++) any |= *(const uint32_t *)(const void *)(rows + (size_t)t * row_bytes);
+        list[count] = (int32_t)step;
+        count += any != 0;
+        if (count > most) return -1;
+    }
+    for (int64_t i = 0; i < CRIA_LIST_AHEAD; i++)
+        list[count + i] = (count ? list[i % count] : 0) + (int32_t)(run->panel_bytes / CRIA_STEP_BYTES);
+    return count;
+}
 
 /* Panels [first, last), one chunk of K after the other, `together` panels to a call. */
 static void run_panels(const block_run *run, int64_t first, int64_t last, int64_t together, int64_t begin,
@@ -72,7 +94,8 @@ static void run_panels(const block_run *run, int64_t first, int64_t last, int64_
     cria_dot dot = {.row_bytes = cria_prepared_row_bytes(weight->type, weight->cols),
                     .tokens = tokens,
                     .cols = weight->cols,
-                    .prefetch = tokens <= PREFETCH_TOKENS};
+                    .prefetch = tokens <= PREFETCH_TOKENS,
+                    .list = run->list};
     dot.rows = (const uint8_t *)run->args->in + (size_t)begin * dot.row_bytes;
     for (int64_t chunk = 0; chunk < run->chunks; chunk++) {
         dot.first = part_begin(run->steps, chunk, run->chunks, run->kernel->round_steps);
@@ -84,7 +107,7 @@ static void run_panels(const block_run *run, int64_t first, int64_t last, int64_
                 dot.panel[i] = (const uint8_t *)weight->data + (size_t)(p + i) * run->panel_bytes;
                 dot.sums[i] = run->sums + (p - first + i) * tokens * CRIA_PANEL_ROWS;
             }
-            run->kernel->dot(&dot);
+            (run->list ? run->kernel->listed : run->kernel->dot)(&dot);
             if (chunk + 1 < run->chunks) continue;
             if (run->kernel->close) run->kernel->close(&dot);
             for (int i = 0; i < dot.panels; i++)
@@ -117,6 +140,12 @@ void cria_linear_run(const cria_linear_args *args, cria_worker *worker, const cr
                      .steps = divide_up(args->weight->cols, kernel->step_columns),
                      .sums = sums};
     run.chunks = args->tokens <= FEW_TOKENS ? 1 : divide_up(run.steps, kernel->chunk_steps);
+    int32_t list[LIST_MOST + CRIA_LIST_AHEAD + 1];
+    int64_t listed = kernel->listed && args->tokens <= CRIA_LISTED_TOKENS ? list_steps(&run, list) : -1;
+    if (listed >= 0) {
+        run.steps = listed;
+        run.list = list;
+    }
     int64_t spans = divide_up(c.blocks, c.span), items = divide_up(c.panels, c.block) * spans, item, end;
     while (cria_worker_take(worker, items, 1, &item, &end)) {
         int64_t panel = item / spans * c.block, block = item % spans * c.span;

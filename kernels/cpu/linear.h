@@ -8,9 +8,12 @@
 /* A step is what one 32-bit lane of the weights holds of a row: 1 column of f32, 2 of bf16, 4 of int8; of the grouped
  * types it is a whole group. */
 enum {
-    CRIA_DOT_PANELS = 2,   /* panels that a call takes at once, so that a value of the activations serves both */
-    CRIA_MOST_PANELS = 8,  /* panels of one item; their sums wait in memory while K is walked in chunks */
-    CRIA_MOST_TOKENS = 128 /* tokens of one item */
+    CRIA_DOT_PANELS = 2,    /* panels that a call takes at once, so that a value of the activations serves both */
+    CRIA_MOST_PANELS = 8,   /* panels of one item; their sums wait in memory while K is walked in chunks */
+    CRIA_MOST_TOKENS = 128, /* tokens of one item */
+    CRIA_LISTED_TOKENS = 4,
+    CRIA_STEP_BYTES = 64, /* of a panel, for the types with listed steps */
+    CRIA_LIST_AHEAD = 16  /* lines that are on their way at once */
 };
 
 /* sums[p][t][16] += the products of `tokens` prepared rows with the 16 rows of panel p, over steps [first, first +
@@ -24,6 +27,7 @@ typedef struct {
     float *sums[CRIA_DOT_PANELS]; /* 64-byte aligned; int8: integers until they are closed */
     bool fresh;                   /* the sums hold nothing yet */
     bool prefetch;                /* the weights come from memory and are used by few tokens */
+    const int32_t *list;          /* of a listed dot: its steps, and after them the next panel's first */
 } cria_dot;
 typedef void cria_dot_panels(const cria_dot *dot);
 
@@ -40,6 +44,9 @@ typedef struct {
     int64_t round_steps; /* steps of a call, but for the last of a row */
     int64_t block_tokens; /* most tokens of one call, at most CRIA_MOST_TOKENS; a multiple of: */
     int64_t round_tokens; /* tokens of a call, but for the last of all */
+    /* The same as `dot` with one panel and at most CRIA_LISTED_TOKENS tokens, fresh, but only the `steps` steps in
+     * dot->list: all others are zero in every token. Asks for list[i + CRIA_LIST_AHEAD] ahead. NULL: not this type. */
+    cria_dot_panels *listed;
 } cria_linear_kernel;
 
 void cria_linear_run(const cria_linear_args *args, cria_worker *worker, const cria_linear_kernel *kernel);
@@ -49,8 +56,8 @@ void cria_linear_avx2(const cria_linear_args *args, cria_worker *worker);
 void cria_linear_avx512(const cria_linear_args *args, cria_worker *worker);
 void cria_linear_avx512vnni(const cria_linear_args *args, cria_worker *worker);
 cria_finish_panel cria_finish_avx512;
-cria_dot_panels cria_dot_i8_avx512vnni, cria_close_i8_avx512vnni, cria_dot_q8_avx512vnni, cria_dot_q8_fine_avx512vnni,
-    cria_dot_q4_avx512vnni;
+cria_dot_panels cria_dot_i8_avx512vnni, cria_listed_i8_avx512vnni, cria_close_i8_avx512vnni, cria_dot_q8_avx512vnni,
+    cria_dot_q8_fine_avx512vnni, cria_dot_q4_avx512vnni;
 
 /* Instantiates CASE(1) .. CASE(n): a tile's number of tokens must be a constant for its accumulators to be registers.
  */

@@ -220,6 +220,40 @@ static void a_row_is_bit_for_bit_the_same_in_any_batch_and_on_any_number_of_work
     cria_pool_destroy(three);
 }
 
+/* Tokens that are mostly zero, as ReLU leaves them, alone and with few others, where lines of weights may be skipped,
+ * against many together, where they are not. */
+static void zeros_skip_weights_and_change_no_bit(void **state) {
+    (void)state;
+    enum { ROWS = 53, COLS = 1400, TOKENS = 24 };
+    static const double shares[] = {0, 0.01, 0.05, 0.2, 0.3, 1};
+    cria_pool *one = make_pool(1), *three = make_pool(3);
+    float together[TOKENS * ROWS], some[TOKENS * ROWS];
+    for (int isa = CRIA_ISA_REF; isa <= (int)cria_isa_best(); isa++) {
+        cria_kernels kernels;
+        cria_kernels_select((cria_isa)isa, &kernels);
+        for (int type = 0; type < CRIA_PANEL_COUNT; type++) {
+            layer l = make_layer((cria_panel_type)type, ROWS, COLS, TOKENS, 31);
+            uint64_t seed = 77;
+            for (int t = 0; t < TOKENS; t++) {
+                double share = shares[t / 4];
+                for (int k = 0; k < COLS; k++)
+                    if (fabs((double)random_unit(&seed)) >= share) l.in[t * COLS + k] = 0;
+            }
+            run_layer(&kernels, one, &l, 0, TOKENS, CRIA_ACT_NONE, together, ROWS);
+            for (int count = 1; count <= 4; count++) {
+                for (int t = 0; t < TOKENS; t += count) {
+                    int tokens = t + count <= TOKENS ? count : TOKENS - t;
+                    run_layer(&kernels, t % 2 ? three : one, &l, t, tokens, CRIA_ACT_NONE, some + t * ROWS, ROWS);
+                }
+                assert_memory_equal(some, together, sizeof some);
+            }
+            free_layer(&l);
+        }
+    }
+    cria_pool_destroy(one);
+    cria_pool_destroy(three);
+}
+
 /* Many more panels than workers and several items per worker, so that the cut itself is seen. */
 static void large_layers_are_cut_without_gaps(void **state) {
     (void)state;
@@ -336,6 +370,7 @@ int main(void) {
         cmocka_unit_test(quantised_layers_stay_near_the_f32_layer),
         cmocka_unit_test(the_largest_sums_do_not_overflow),
         cmocka_unit_test(a_row_is_bit_for_bit_the_same_in_any_batch_and_on_any_number_of_workers),
+        cmocka_unit_test(zeros_skip_weights_and_change_no_bit),
         cmocka_unit_test(large_layers_are_cut_without_gaps),
         cmocka_unit_test(activations_are_right_over_the_whole_range),
         cmocka_unit_test(the_residual_may_be_the_output_and_all_extras_may_be_absent),

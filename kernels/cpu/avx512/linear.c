@@ -21,6 +21,10 @@ static void dot_f32(const cria_dot *dot) {
     tile_tokens(dot, 0);
 }
 
+static void listed_f32(const cria_dot *dot) {
+    tile_listed(dot, 0);
+}
+
 /* Thirty-two columns of the tokens are widened once and then broadcast from the stack, so that the inner loop is that
  * of f32. */
 enum { WIDE = 32 };
@@ -102,8 +106,9 @@ static void dot_bf16(const cria_dot *dot) {
 }
 
 void cria_linear_avx512(const cria_linear_args *args, cria_worker *worker) {
-    static const cria_linear_kernel f32 = {dot_f32, NULL, cria_finish_avx512, 1, 192, 1, 96, TILE_TOKENS};
-    static const cria_linear_kernel bf16 = {dot_bf16, NULL, cria_finish_avx512, 2, 192, WIDE / 2, 96, TILE_TOKENS};
+    static const cria_linear_kernel f32 = {dot_f32, NULL, cria_finish_avx512, 1, 192, 1, 96, TILE_TOKENS, listed_f32};
+    static const cria_linear_kernel bf16 = {dot_bf16, NULL, cria_finish_avx512, 2,   192,
+                                            WIDE / 2, 96,   TILE_TOKENS,        NULL};
     switch (args->weight->type) {
     case CRIA_PANEL_F32:
         cria_linear_run(args, worker, &f32);

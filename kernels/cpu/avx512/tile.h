@@ -73,6 +73,34 @@ static void tile_two_panels(const cria_dot *dot, size_t head, int64_t first_toke
     }
 }
 
+/* The listed steps of one panel; what lies between is not read. */
+CRIA_INLINE void tile_list(const cria_dot *dot, size_t head, const int tokens) {
+    __m512i sum[CRIA_LISTED_TOKENS];
+    CRIA_UNROLL for (int t = 0; t < tokens; t++) sum[t] = _mm512_setzero_si512();
+    const uint8_t *panel = dot->panel[0] + head;
+    for (const int32_t *at = dot->list, *end = at + dot->steps; at < end; at++) {
+        _mm_prefetch((const char *)panel + (size_t)at[CRIA_LIST_AHEAD] * CRIA_STEP_BYTES, _MM_HINT_T0);
+        __m512i weights = _mm512_load_si512(panel + (size_t)*at * CRIA_STEP_BYTES);
+        const uint8_t *values = dot->rows + (size_t)*at * 4;
+        CRIA_UNROLL for (int t = 0; t < tokens; t++) {
+            __m512i value = _mm512_set1_epi32(*(const int *)(const void *)(values + (size_t)t * dot->row_bytes));
+            sum[t] = TILE_STEP(sum[t], weights, value);
+        }
+    }
+    CRIA_UNROLL for (int t = 0; t < tokens; t++) _mm512_store_si512(dot->sums[0] + t * CRIA_PANEL_ROWS, sum[t]);
+}
+
+static void tile_listed(const cria_dot *dot, size_t head) {
+    switch (dot->tokens) {
+#define CASE(n)                                                                                                        \
+    case n:                                                                                                            \
+        tile_list(dot, head, n);                                                                                       \
+        return;
+        CRIA_TILES_4(CASE)
+#undef CASE
+    }
+}
+
 /* All tokens, in tiles as even as can be; `head`: bytes of a panel before its first step. */
 static void tile_tokens(const cria_dot *dot, size_t head) {
     int64_t tiles = (dot->tokens + TILE_TOKENS - 1) / TILE_TOKENS;

@@ -29,6 +29,10 @@ void cria_dot_i8_avx512vnni(const cria_dot *dot) {
     tile_tokens(dot, HEAD_I8);
 }
 
+void cria_listed_i8_avx512vnni(const cria_dot *dot) {
+    tile_listed(dot, HEAD_I8);
+}
+
 void cria_close_i8_avx512vnni(const cria_dot *dot) {
     const uint8_t *tail = dot->rows + (dot->cols + 63) / 64 * 64;
     for (int p = 0; p < dot->panels; p++) {
@@ -207,13 +211,14 @@ void cria_dot_q4_avx512vnni(const cria_dot *dot) {
 
 void cria_linear_avx512vnni(const cria_linear_args *args, cria_worker *worker) {
     static const cria_linear_kernel i8 = {
-        cria_dot_i8_avx512vnni, cria_close_i8_avx512vnni, cria_finish_avx512, 4, 192, 1, 96, TILE_TOKENS};
+        cria_dot_i8_avx512vnni,   cria_close_i8_avx512vnni, cria_finish_avx512, 4, 192, 1, 96, TILE_TOKENS,
+        cria_listed_i8_avx512vnni};
     static const cria_linear_kernel q8 = {
-        cria_dot_q8_avx512vnni, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1};
+        cria_dot_q8_avx512vnni, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1, NULL};
     static const cria_linear_kernel q8_fine = {
-        cria_dot_q8_fine_avx512vnni, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1};
+        cria_dot_q8_fine_avx512vnni, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1, NULL};
     static const cria_linear_kernel q4 = {
-        cria_dot_q4_avx512vnni, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1};
+        cria_dot_q4_avx512vnni, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1, NULL};
     switch (args->weight->type) {
     case CRIA_PANEL_I8:
         cria_linear_run(args, worker, &i8);
