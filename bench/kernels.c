@@ -222,6 +222,7 @@ int main(int argc, char **argv) {
     printf("%s, %d threads\n", kernels.name, threads);
     if (rows > 0 && cols > 0) {
         prefill(&b, rows, cols);
+        zeros(&b, rows, cols);
     } else {
         decode(&b, 768, 768);
         decode(&b, 8192, 2048);

@@ -115,6 +115,54 @@ static void dot_bf16(const cria_dot *dot) {
     cria_each_tile(dot, TILE_TOKENS, bf16_tile_of);
 }
 
+/* A step's column of f32 (`columns` 1) or its two of bf16, of the listed steps of one panel. */
+CRIA_INLINE void listed(const cria_dot *dot, const int columns, const int tokens) {
+    const __m256i high_half = _mm256_set1_epi32((int)0xffff0000u);
+    __m256 acc[TILE_TOKENS][2];
+    load_sums(NULL, true, acc, tokens);
+    for (const int32_t *at = dot->list, *end = at + dot->steps; at < end; at++) {
+        _mm_prefetch((const char *)dot->panel[0] + (size_t)at[CRIA_LIST_AHEAD] * CRIA_STEP_BYTES, _MM_HINT_T0);
+        const __m256i *w = (const __m256i *)(const void *)(dot->panel[0] + (size_t)*at * CRIA_STEP_BYTES);
+        const uint8_t *values = dot->rows + (size_t)*at * 4;
+        CRIA_UNROLL for (int t = 0; t < tokens; t++) {
+            __m256i x = _mm256_set1_epi32(*(const int *)(const void *)(values + (size_t)t * dot->row_bytes));
+            CRIA_UNROLL for (int half = 0; half < 2; half++) {
+                CRIA_UNROLL for (int column = 0; column < columns; column++) {
+                    __m256i own = _mm256_load_si256(w + half), value = x;
+                    if (columns == 2) {
+                        own = column ? _mm256_and_si256(own, high_half) : _mm256_slli_epi32(own, 16);
+                        value = column ? _mm256_and_si256(value, high_half) : _mm256_slli_epi32(value, 16);
+                    }
+                    acc[t][half] = _mm256_fmadd_ps(_mm256_castsi256_ps(value), _mm256_castsi256_ps(own), acc[t][half]);
+                }
+            }
+        }
+    }
+    store_sums(acc, dot->sums[0], tokens);
+}
+
+static void listed_f32(const cria_dot *dot) {
+    switch (dot->tokens) {
+#define CASE(n)                                                                                                        \
+    case n:                                                                                                            \
+        listed(dot, 1, n);                                                                                             \
+        return;
+        CRIA_TILES_4(CASE)
+#undef CASE
+    }
+}
+
+static void listed_bf16(const cria_dot *dot) {
+    switch (dot->tokens) {
+#define CASE(n)                                                                                                        \
+    case n:                                                                                                            \
+        listed(dot, 2, n);                                                                                             \
+        return;
+        CRIA_TILES_4(CASE)
+#undef CASE
+    }
+}
+
 static void finish(const cria_linear_args *args, int64_t first_row, int64_t first_token, int64_t tokens,
                    const float *sums) {
     finish_panel(args, first_row, first_token, tokens, sums);
@@ -123,8 +171,8 @@ static void finish(const cria_linear_args *args, int64_t first_row, int64_t firs
 void cria_linear_avx2(const cria_linear_args *args, cria_worker *worker) {
     enum { CHUNK = CRIA_CHUNK_GROUPS };
     static const cria_linear_kernel kernels[CRIA_PANEL_COUNT] = {
-        [CRIA_PANEL_F32] = {dot_f32, NULL, finish, 1, 192, 1, 96, TILE_TOKENS, NULL},
-        [CRIA_PANEL_BF16] = {dot_bf16, NULL, finish, 2, 192, WIDE / 2, 96, TILE_TOKENS, NULL},
+        [CRIA_PANEL_F32] = {dot_f32, NULL, finish, 1, 192, 1, 96, TILE_TOKENS, listed_f32},
+        [CRIA_PANEL_BF16] = {dot_bf16, NULL, finish, 2, 192, WIDE / 2, 96, TILE_TOKENS, listed_bf16},
         [CRIA_PANEL_I8_WIDE] = {cria_dot_i8_avx2, cria_close_i8_avx2, finish, CRIA_GROUP, CHUNK, CHUNK, 96, 6, NULL},
         [CRIA_PANEL_Q8_WIDE] = {cria_dot_q8_avx2, cria_close_grouped_avx2, finish, CRIA_GROUP, CHUNK, CHUNK, 96, 6,
                                 NULL},
