@@ -118,7 +118,7 @@ cria_param_source cria_checkpoint_source(cria_checkpoint *checkpoint) {
     return (cria_param_source){checkpoint, find, done};
 }
 
-cria_status cria_checkpoint_check_unused(const cria_checkpoint *checkpoint, const cria_graph *graph, cria_error *err) {
+static cria_status check_unused(const cria_checkpoint *checkpoint, const cria_graph *graph, cria_error *err) {
     size_t count = cria_weights_count(checkpoint->weights);
     bool *used = calloc(count + 1, sizeof *used);
     if (!used) return cria_fail(err, CRIA_ERR_MEMORY, "no memory to check %zu tensors", count);
@@ -145,6 +145,16 @@ cria_status cria_checkpoint_check_unused(const cria_checkpoint *checkpoint, cons
     if (extra == 0) return CRIA_OK;
     return cria_fail(err, CRIA_ERR_FORMAT, "the checkpoint holds %d tensors that the model has no place for: %s%s",
                      extra, names, extra > 3 ? ", ..." : "");
+}
+
+cria_status cria_checkpoint_check(const cria_checkpoint *checkpoint, const cria_graph *graph, cria_error *err) {
+    for (int t = 0; t < cria_graph_tensors(graph); t++) {
+        const cria_tensor *tensor = cria_graph_tensor(graph, t);
+        cria_param_view view;
+        if (tensor->kind != CRIA_TENSOR_PARAM || tensor->param == CRIA_PARAM_ROPE_TABLE) continue;
+        CRIA_TRY(find((void *)checkpoint, tensor, &view, err));
+    }
+    return check_unused(checkpoint, graph, err);
 }
 
 static bool type_to_panel(cria_type type, cria_panel_type *out) {

@@ -20,9 +20,10 @@ cria_param_source cria_checkpoint_source(cria_checkpoint *checkpoint);
  * by GGUF's tied head. NULL if there is none. */
 const cria_weight_view *cria_checkpoint_find(const cria_checkpoint *checkpoint, const char *param);
 
-/* Fails, with up to three names, if the checkpoint holds tensors that no parameter of the graph uses (rotary tables and
+/* Names, types and shapes alone, no data. Fails if the checkpoint lacks a parameter of the graph or has it in another
+ * shape, as the source does, and, with up to three names, if it holds tensors that no parameter uses (rotary tables and
  * position ids that older files carry are known and ignored). */
-cria_status cria_checkpoint_check_unused(const cria_checkpoint *checkpoint, const cria_graph *graph, cria_error *err);
+cria_status cria_checkpoint_check(const cria_checkpoint *checkpoint, const cria_graph *graph, cria_error *err);
 
 /* "auto": what the checkpoint holds (f32 -> f32; f16 and bf16 -> bf16; Q8_0 -> q8; Q4_0, Q4_1 -> q4), or "f32", "bf16",
  * "int8", "int4" for all matrices; position tables stay f32 where the rest is quantised. Which 8-bit matrices want

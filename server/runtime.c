@@ -168,7 +168,7 @@ static cria_status make_plan(cria_runtime *r, const cria_runtime_request *reques
 static cria_status build_program(cria_runtime *r, const cria_main_options *options, const cria_runtime_request *request,
                                  cria_error *err) {
     CRIA_TRY(cria_model_graph(&r->config, &r->graph, err));
-    CRIA_TRY(cria_checkpoint_check_unused(&r->checkpoint, r->graph, err));
+    CRIA_TRY(cria_checkpoint_check(&r->checkpoint, r->graph, err));
     r->panel = calloc((size_t)cria_graph_tensors(r->graph), sizeof *r->panel);
     if (!r->panel) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for %d tensors", cria_graph_tensors(r->graph));
     CRIA_TRY(cria_choose_panels(&r->checkpoint, r->graph, options->dtype, r->panel, err));

@@ -90,6 +90,18 @@ def test_tokenize_prints_ids():
     assert "2" in cria("tokenize", OPT, "--prompt", "The herd")
 
 
+def test_inspect_finds_that_a_checkpoint_lacks_what_its_configuration_asks_for(tmp_path):
+    source = FIXTURES / "models" / "llama-gqa"
+    config = json.loads((source / "config.json").read_text())
+    (tmp_path / "model.safetensors").symlink_to(source / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({**config, "mlp_bias": True}))
+    said = cria("inspect", tmp_path, status=1)
+    assert "lacks the tensor model.layers.0.mlp." in said and ".bias" in said
+    assert said.split(": ", 1)[1] == cria("generate", tmp_path, "--prompt-ids", "1", "--max-tokens", 1, status=1).split(": ", 1)[1]
+    (tmp_path / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-5}))
+    assert "parameters" in cria("inspect", tmp_path)
+
+
 def test_inspect_names_the_parameters_and_their_bytes():
     text = cria("inspect", OPT)
     assert "embed_tokens" in text
