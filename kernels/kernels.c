@@ -105,7 +105,10 @@ void cria_kernels_select(cria_isa isa, cria_kernels *out) {
         out->panel[CRIA_PANEL_Q4] = CRIA_PANEL_Q4_WIDE;
         out->panel[CRIA_PANEL_Q4_COARSE] = CRIA_PANEL_Q4_COARSE;
     }
-    if (isa >= CRIA_ISA_AVX512_VNNI) cria_overlay_avx512vnni_linear(out);
+    if (isa >= CRIA_ISA_AVX512_VNNI) {
+        cria_overlay_avx512vnni_linear(out);
+        cria_overlay_avx512vnni_rows(out);
+    }
     if (isa >= CRIA_ISA_AVX512_BF16) cria_overlay_avx512bf16_linear(out);
     if (isa >= CRIA_ISA_AMX) cria_overlay_amx_linear(out);
 #endif

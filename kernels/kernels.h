@@ -81,9 +81,10 @@ typedef struct {
 
 /* The paged KV cache of one layer. Block b starts at pages + b * block_bytes and holds, per KV head, K as
  * [head_dim][block_tokens] (transposed, so that scores are sums of whole vectors) and then V as
- * [block_tokens][head_dim], in `type` (F32, BF16 or I8). I8 has after a head's values an f32 scale of each token's key,
- * then one of each token's value (kernels/kv.h): a scale for each token and head, so that what is written for one token
- * never changes what stands for another. */
+ * [block_tokens][head_dim], in `type` (F32, BF16 or I8). I8 has K as [head_dim / 4][block_tokens][4], the last four
+ * filled up, and V as [block_tokens / 4][head_dim][4], which makes block_tokens a multiple of 4; after a head's values
+ * come an f32 scale of each token's key, then one of each token's value (kernels/kv.h): a scale for each token and
+ * head, so that what is written for one token never changes what stands for another. */
 typedef struct {
     void *pages;
     cria_type type;

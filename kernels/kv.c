@@ -8,13 +8,14 @@
 enum { CACHE_LINE = 64 };
 
 size_t cria_kv_block_bytes(cria_type type, int64_t block_tokens, int64_t kv_heads, int64_t head_dim) {
-    size_t vectors, scale = type == CRIA_I8 ? sizeof(float) : 0, bytes, padded;
+    size_t tokens, key, token, bytes, padded;
     if (block_tokens < 1 || kv_heads < 1 || head_dim < 1) return 0;
-    if (!cria_mul_size((size_t)block_tokens, (size_t)kv_heads, &vectors)) return 0;
-    if (!cria_mul_size(vectors, 2, &vectors)) return 0;
-    if (!cria_mul_size((size_t)head_dim, (size_t)kv_element_bytes(type), &bytes)) return 0;
-    if (!cria_add_size(bytes, scale, &bytes) || !cria_mul_size(vectors, bytes, &bytes)) return 0;
-    if (!cria_add_size(bytes, CACHE_LINE, &padded)) return 0;
+    if (!cria_mul_size((size_t)block_tokens, (size_t)kv_heads, &tokens)) return 0;
+    key = (size_t)head_dim;
+    if (type == CRIA_I8) key = cria_round_up(key, KV_QUAD) + 2 * sizeof(float); /* and the scales */
+    if (!cria_add_size(key, (size_t)head_dim, &token)) return 0;
+    if (!cria_mul_size(token, (size_t)kv_element_bytes(type), &token)) return 0;
+    if (!cria_mul_size(tokens, token, &bytes) || !cria_add_size(bytes, CACHE_LINE, &padded)) return 0;
     return cria_round_up(bytes, CACHE_LINE);
 }
 

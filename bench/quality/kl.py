@@ -25,6 +25,8 @@ CONFIGURATIONS = {
     "f32, bf16 KV": ["--dtype", "f32", "--kv-cache-dtype", "bf16"],
     PACKED: [],
     "as packed, f32 KV": ["--kv-cache-dtype", "f32"],
+    "f32, int8 KV": ["--dtype", "f32", "--kv-cache-dtype", "int8"],
+    "as packed, int8 KV": ["--kv-cache-dtype", "int8"],
     **{f"as packed, {isa}": ["--isa", isa] for isa in ("avx2", "avx512", "avx512vnni", "amx")},
     "bf16": ["--dtype", "bf16"],
     "int8": ["--dtype", "int8"],

@@ -14,5 +14,7 @@ void cria_overlay_amx_linear(cria_kernels *table);
 /* norm, glu, rope, kv_store, attention, gather, sample */
 void cria_overlay_avx2_rows(cria_kernels *table);
 void cria_overlay_avx512_rows(cria_kernels *table);
+/* attention over a cache of int8 */
+void cria_overlay_avx512vnni_rows(cria_kernels *table);
 
 #endif

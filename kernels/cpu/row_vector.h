@@ -77,13 +77,11 @@ VECTOR_INLINE void vf_store_bf16_first(uint16_t *p, int64_t n, vf x) {
     _mm256_mask_storeu_epi16(p, vf_first(n), vf_to_bf16(x));
 }
 
-/* int8 in memory; "first": the lanes below n, no memory beyond is touched. Stored are whole numbers of -127 .. 127, to
- * the nearest even. */
-VECTOR_INLINE vf vf_load_i8(const int8_t *p) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
-}
-VECTOR_INLINE vf vf_load_i8_first(const int8_t *p, int64_t n) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(vf_first(n), p)));
+/* int8 in memory: of n times four of them one of each four; "first": the lanes below n. No memory beyond is touched.
+ * Stored are whole numbers of -127 .. 127, to the nearest even. */
+VECTOR_INLINE vf vf_load_i8_quads(const int8_t *p, int64_t n, int byte) {
+    vi quads = _mm512_maskz_loadu_epi32(vf_first(n), p);
+    return _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(quads, (unsigned)(24 - 8 * byte)), 24));
 }
 VECTOR_INLINE void vf_store_i8(int8_t *p, vf x) {
     _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
@@ -246,15 +244,12 @@ VECTOR_INLINE void vf_store_bf16_first(uint16_t *p, int64_t n, vf x) {
     memcpy(p, copy, (size_t)n * sizeof *copy);
 }
 
-/* int8 in memory; "first": the lanes below n, no memory beyond is touched. Stored are whole numbers of -127 .. 127, to
- * the nearest even. */
-VECTOR_INLINE vf vf_load_i8(const int8_t *p) {
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
-}
-VECTOR_INLINE vf vf_load_i8_first(const int8_t *p, int64_t n) {
-    int8_t copy[LANES] = {0};
-    memcpy(copy, p, (size_t)n);
-    return vf_load_i8(copy);
+/* int8 in memory: of n times four of them one of each four; "first": the lanes below n. No memory beyond is touched.
+ * Stored are whole numbers of -127 .. 127, to the nearest even. */
+VECTOR_INLINE vf vf_load_i8_quads(const int8_t *p, int64_t n, int byte) {
+    __m256i quads =
+        n == LANES ? _mm256_loadu_si256((const __m256i *)p) : _mm256_maskload_epi32((const int *)p, first_lanes(n));
+    return _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(quads, 24 - 8 * byte), 24));
 }
 VECTOR_INLINE void vf_store_i8(int8_t *p, vf x) {
     __m256i whole = _mm256_cvtps_epi32(x);

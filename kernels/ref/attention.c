@@ -26,7 +26,7 @@ static const char *keys_of(const kv_view *kv, int64_t key) {
 static double scale_of(const kv_view *kv, int64_t key, int part) {
     const cria_kv_layer *layer = kv->layer;
     if (layer->type != CRIA_I8) return 1;
-    const float *scales = (const float *)(keys_of(kv, key) + 2 * kv_part_bytes(layer));
+    const float *scales = (const float *)(keys_of(kv, key) + kv_key_bytes(layer) + kv_value_bytes(layer));
     return scales[part * layer->block_tokens + key % layer->block_tokens];
 }
 
@@ -35,16 +35,16 @@ static double score_of(const kv_view *kv, int64_t key, const float *q, float sca
     const char *keys = keys_of(kv, key);
     double sum = 0;
     for (int64_t i = 0; i < layer->head_dim; i++)
-        sum += q[i] * load(layer->type, keys, i * layer->block_tokens + key % layer->block_tokens);
+        sum += q[i] * load(layer->type, keys, kv_key_at(layer, key % layer->block_tokens, i));
     return sum * scale_of(kv, key, 0) * scale;
 }
 
 static void add_value(const kv_view *kv, int64_t key, double weight, double *sum) {
     const cria_kv_layer *layer = kv->layer;
-    const char *values = keys_of(kv, key) + kv_part_bytes(layer);
-    int64_t dim = layer->head_dim, first = key % layer->block_tokens * dim;
+    const char *values = keys_of(kv, key) + kv_key_bytes(layer);
+    int64_t dim = layer->head_dim, token = key % layer->block_tokens;
     weight *= scale_of(kv, key, 1);
-    for (int64_t i = 0; i < dim; i++) sum[i] += weight * load(layer->type, values, first + i);
+    for (int64_t i = 0; i < dim; i++) sum[i] += weight * load(layer->type, values, kv_value_at(layer, token, i));
 }
 
 static void attend(const kv_view *kv, int64_t keys, const float *q, float scale, double *sum, float *out) {

@@ -251,7 +251,9 @@ double cria_kv_element_bytes(const char *dtype, cria_rate rate, const cria_graph
         const cria_op *op = cria_graph_op(graph, i);
         if (op->kind != CRIA_OP_ATTENTION) continue;
         const cria_tensor *q = cria_graph_tensor(graph, op->input[0]);
-        return 1 + 4 / (double)q->dim[q->dims - 1].extent;
+        /* A key is filled up to fours; a key and a value have a scale of four bytes each. */
+        int64_t dim = q->dim[q->dims - 1].extent;
+        return (double)((dim + 3) / 4 * 4 + dim + 8) / (double)(2 * dim);
     }
     return 1;
 }

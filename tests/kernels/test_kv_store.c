@@ -12,7 +12,7 @@ static const store_case CASES[] = {
     {CRIA_I8, 32, 2, 20},   {CRIA_I8, 16, 5, 15},   {CRIA_I8, 32, 1, 300},
 };
 
-enum { TOKENS = 5, BLOCKS = 4 };
+enum { TOKENS = 5, BLOCKS = 4, MOST_DIM = 512 };
 
 static void put(uint8_t *pages, const cria_kv_layer *layer, int64_t block, int64_t element, float value) {
     uint8_t *page = pages + block * layer->block_bytes;
@@ -24,8 +24,8 @@ static void put(uint8_t *pages, const cria_kv_layer *layer, int64_t block, int64
     }
 }
 
-/* The bytes and the scale of one vector of int8: element i goes to `to` + i * step. */
-static void put_i8(const float *x, int64_t count, uint8_t *to, int64_t step, uint8_t *scale_to) {
+/* The bytes and the scale of one vector of int8. */
+static void put_i8(const float *x, int64_t count, uint8_t *to, uint8_t *scale_to) {
     float most = 0;
     bool finite = true;
     for (int64_t i = 0; i < count; i++) {
@@ -33,18 +33,22 @@ static void put_i8(const float *x, int64_t count, uint8_t *to, int64_t step, uin
         most = fmaxf(most, fabsf(x[i]));
     }
     float scale = finite ? most / 127 : NAN, factor = most > 0 ? 127 / most : 0;
-    for (int64_t i = 0; i < count; i++) to[i * step] = (uint8_t)(int8_t)(finite ? rintf(x[i] * factor) : 0);
+    for (int64_t i = 0; i < count; i++) to[i] = (uint8_t)(int8_t)(finite ? rintf(x[i] * factor) : 0);
     memcpy(scale_to, &scale, sizeof scale);
 }
 
-/* int8: K, V, the keys' scales, the values' scales of each head. */
+/* int8: K in fours of a token's elements, V in fours of an element's tokens, the keys' scales, the values' scales. */
 static void expect_i8(uint8_t *pages, const cria_kv_layer *layer, int64_t slot, const float *k, const float *v) {
-    int64_t tokens = layer->block_tokens, dim = layer->head_dim, offset = slot % tokens;
+    int64_t tokens = layer->block_tokens, dim = layer->head_dim, offset = slot % tokens, padded = (dim + 3) / 4 * 4;
+    uint8_t row[2 * MOST_DIM] = {0};
     for (int64_t h = 0; h < layer->kv_heads; h++) {
-        uint8_t *head = pages + slot / tokens * layer->block_bytes + h * tokens * (2 * dim + 8);
-        uint8_t *scales = head + 2 * tokens * dim + offset * 4;
-        put_i8(k + h * dim, dim, head + offset, tokens, scales);
-        put_i8(v + h * dim, dim, head + (tokens + offset) * dim, 1, scales + 4 * tokens);
+        uint8_t *head = pages + slot / tokens * layer->block_bytes + h * tokens * (padded + dim + 8);
+        uint8_t *values = head + tokens * padded, *scales = values + tokens * dim + offset * 4;
+        put_i8(k + h * dim, dim, row, scales);
+        for (int64_t i = 0; i < padded; i += 4) memcpy(head + i * tokens + 4 * offset, row + i, 4);
+        put_i8(v + h * dim, dim, row, scales + 4 * tokens);
+        for (int64_t i = 0; i < dim; i++) values[offset / 4 * 4 * dim + 4 * i + offset % 4] = row[i];
+        memset(row, 0, sizeof row);
     }
 }
 
@@ -98,7 +102,7 @@ static void block_sizes_are_whole_cache_lines_and_refuse_overflow(void **state) 
     assert_int_equal(cria_kv_block_bytes(CRIA_BF16, 16, 1, 15), 960);
     assert_int_equal(cria_kv_block_bytes(CRIA_BF16, 16, 1, 1), 64);
     assert_int_equal(cria_kv_block_bytes(CRIA_I8, 32, 3, 64), 3 * (2 * 32 * 64 + 2 * 32 * 4));
-    assert_int_equal(cria_kv_block_bytes(CRIA_I8, 16, 1, 15), 640); /* 608 */
+    assert_int_equal(cria_kv_block_bytes(CRIA_I8, 16, 1, 15), 640); /* 16 * (16 + 15 + 8) = 624 */
     assert_int_equal(cria_kv_block_bytes(CRIA_I8, 16, INT64_MAX / 100, 64), 0);
     assert_int_equal(cria_kv_block_bytes(CRIA_F32, INT64_MAX, 8, 64), 0);
     assert_int_equal(cria_kv_block_bytes(CRIA_F32, 0, 8, 64), 0);

@@ -1,6 +1,9 @@
 /* Paged attention over vectors: the rows of an item against the pages, step by step and segment by segment. */
 #include "kernels/cpu/body/attention_item.h"
 #include "kernels/cpu/body/attention_page.h"
+#if defined(__AVX512VNNI__)
+#include "kernels/cpu/body/attention_i8.h"
+#endif
 #include "kernels/ref/ref.h"
 
 #include <math.h>
@@ -18,12 +21,22 @@ typedef struct {
     int64_t block_tokens;
 } step_scales;
 
+static inline const char *page_scales(const cria_kv_layer *layer, const attention_item *item, int64_t key,
+                                      int64_t head) {
+    return page_keys(layer, item, key, head) + kv_key_bytes(layer) + kv_value_bytes(layer);
+}
+
+/* Those of the next step are asked for on the way. */
 static inline step_scales find_scales(const cria_kv_layer *layer, const attention_item *item, int64_t head, int64_t key,
                                       int64_t keys) {
     step_scales scales = {.block_tokens = layer->block_tokens};
-    for (int64_t at = 0; at < keys; at += layer->block_tokens)
-        scales.page[at / layer->block_tokens] =
-            (const float *)(page_keys(layer, item, key + at, head) + 2 * kv_part_bytes(layer));
+    for (int64_t at = 0; at < keys; at += layer->block_tokens) {
+        int64_t later = key + at + ATTENTION_STEP, bytes = 2 * layer->block_tokens * (int64_t)sizeof(float);
+        scales.page[at / layer->block_tokens] = (const float *)page_scales(layer, item, key + at, head);
+        if (later >= item->most_keys) continue;
+        for (int64_t line = 0; line < bytes; line += 64)
+            _mm_prefetch(page_scales(layer, item, later, head) + line, _MM_HINT_T1);
+    }
     return scales;
 }
 
@@ -33,9 +46,10 @@ static inline vf load_scales(const step_scales *scales, int64_t at, int part) {
 }
 
 /* Turns the scores of a row's first `keys` keys of a step into weights, and brings its record to the new maximum. With
- * `scales` a weight is then multiplied with its value's, which saves multiplying the value. */
-VECTOR_INLINE void soften(float *scores, int64_t keys, float scale, const step_scales *scales, int64_t dim,
-                          float *record) {
+ * `scales` a weight is then multiplied with its value's, which saves multiplying the value. Returns how many vectors of
+ * weights there are. */
+VECTOR_INLINE int64_t soften(const float *scores, int64_t keys, float scale, const step_scales *scales, int64_t dim,
+                             float *record, vf *weights) {
     vf vectors[ATTENTION_STEP / LANES], least = vf_set(-INFINITY), most = vf_set(record[dim]);
     int64_t count = (keys + LANES - 1) / LANES;
     for (int64_t v = 0; v < count; v++) {
@@ -50,7 +64,7 @@ VECTOR_INLINE void soften(float *scores, int64_t keys, float scale, const step_s
     vf total = vf_set(0), highest = vf_set(new_most);
     for (int64_t v = 0; v < count; v++) {
         vf weight = vf_exp_weight(vectors[v] - highest);
-        vf_store(scores + v * LANES, scales ? weight * load_scales(scales, v * LANES, 1) : weight);
+        weights[v] = scales ? weight * load_scales(scales, v * LANES, 1) : weight;
         total = total + weight;
     }
     if (new_most > record[dim]) {
@@ -62,14 +76,19 @@ VECTOR_INLINE void soften(float *scores, int64_t keys, float scale, const step_s
         record[dim] = new_most;
     }
     record[dim + 1] += vf_hsum(total);
+    return count;
 }
 
 static void soften_row(float *scores, int64_t keys, float scale, int64_t dim, float *record) {
-    soften(scores, keys, scale, NULL, dim, record);
+    vf weights[ATTENTION_STEP / LANES];
+    int64_t count = soften(scores, keys, scale, NULL, dim, record, weights);
+    for (int64_t v = 0; v < count; v++) vf_store(scores + v * LANES, weights[v]);
 }
 static void soften_scaled_row(float *scores, int64_t keys, float scale, const step_scales *scales, int64_t dim,
                               float *record) {
-    soften(scores, keys, scale, scales, dim, record);
+    vf weights[ATTENTION_STEP / LANES];
+    int64_t count = soften(scores, keys, scale, scales, dim, record, weights);
+    for (int64_t v = 0; v < count; v++) vf_store(scores + v * LANES, weights[v]);
 }
 
 /* Rows that the group of a head which begins with `row` has. */
@@ -97,7 +116,7 @@ static inline int64_t way_to_part(const cria_kv_layer *layer, const attention_it
                                   const char *here) {
     key += index / (2 * item->heads) * layer->block_tokens;
     if (key >= item->most_keys) return 0;
-    return page_keys(layer, item, key, index % (2 * item->heads) / 2) + index % 2 * kv_part_bytes(layer) - here;
+    return page_keys(layer, item, key, index % (2 * item->heads) / 2) + index % 2 * kv_key_bytes(layer) - here;
 }
 
 /* Scores of the keys of one page, from `key` on, of one head's rows. `at`: where the page stands in the step. `later`
@@ -116,23 +135,128 @@ static void score_head(const cria_kv_layer *layer, const attention_item *item, i
 /* Adds the values of one page to the records of one head's rows. */
 static void add_values(const cria_kv_layer *layer, const attention_item *item, int64_t head, int64_t key, int64_t at,
                        int64_t later, int64_t index, const attention_scratch *scratch, float *const *records) {
-    int64_t dim = layer->head_dim, record = attention_record(dim), row_bytes = dim * kv_element_bytes(layer->type);
-    const char *values = page_keys(layer, item, key, head) + kv_part_bytes(layer);
+    int64_t dim = layer->head_dim, record = attention_record(dim);
+    const char *values = page_keys(layer, item, key, head) + kv_key_bytes(layer);
     int64_t ahead = way_to_part(layer, item, later, index, values);
     for (int64_t row = first_row(item, head, key); row < item->head_rows; row += GROUP_ROWS, ahead = 0) {
         int64_t first = head * item->head_rows + row, rows = group_rows(item, row), shared = item->keys[first] - key;
         const float *weights = scratch->weights + first * ATTENTION_STEP + at;
         if (shared > layer->block_tokens) shared = layer->block_tokens;
-        value_page(layer->type, weights, rows, shared, values, dim, ahead, records[first], record);
+        value_page(layer->type, weights, rows, 0, shared, values, dim, ahead, records[first], record);
         for (int64_t r = 0; r < rows; r++) { /* keys that only the later queries of the group see */
             int64_t seen = item->keys[first + r] - key;
             if (seen > layer->block_tokens) seen = layer->block_tokens;
             if (seen > shared)
-                value_page(layer->type, weights + r * ATTENTION_STEP + shared, 1, seen - shared,
-                           values + shared * row_bytes, dim, 0, records[first + r], record);
+                value_page(layer->type, weights + r * ATTENTION_STEP, 1, shared, seen, values, dim, 0,
+                           records[first + r], record);
         }
     }
 }
+
+#if defined(__AVX512VNNI__)
+
+static inline bool multiplies_bytes(const cria_kv_layer *layer) {
+    return layer->type == CRIA_I8 && layer->head_dim % KV_QUAD == 0 && layer->head_dim <= I8_MOST_DIM;
+}
+
+static void pack_byte_queries(const attention_item *item, int64_t dim, float *packed) {
+    for (int64_t r = 0; r < item->heads * item->head_rows; r++) i8_write_query(item->q[r], dim, packed + r * dim);
+}
+
+/* The weights of the whole step as bytes in the place of the scores; keys that are not seen weigh 0. */
+static void soften_byte_row(float *scores, int64_t keys, float scale, const step_scales *scales, int64_t dim,
+                            float *record) {
+    vf weights[ATTENTION_STEP / LANES], most = vf_set(0);
+    vmask bad = 0;
+    int64_t count = soften(scores, keys, scale, scales, dim, record, weights);
+    weights[count - 1] = vf_choose(vf_first(keys - (count - 1) * LANES), weights[count - 1], vf_set(0));
+    for (int64_t v = 0; v < count; v++) {
+        bad = vf_or(bad, vf_nan(weights[v]));
+        most = vf_max(most, weights[v]);
+    }
+    for (int64_t v = count; v < ATTENTION_STEP / LANES; v++) weights[v] = vf_set(0);
+    i8_write_row(weights, ATTENTION_STEP / LANES, LANES, vf_hmax(most), bad == 0, scores);
+}
+
+/* Of `left` rows, how many to take together, so that all groups are alike. */
+static inline int64_t byte_group(int64_t left) {
+    int64_t groups = divide_up(left, I8_ROWS);
+    return divide_up(left, groups);
+}
+
+static void score_head_bytes(const cria_kv_layer *layer, const attention_item *item, int64_t head, int64_t key,
+                             int64_t at, int64_t ahead, const attention_scratch *scratch) {
+    int64_t dim = layer->head_dim, rows;
+    for (int64_t row = first_row(item, head, key); row < item->head_rows; row += rows, ahead = 0) {
+        int64_t first = head * item->head_rows + row;
+        i8_row q[I8_ROWS];
+        rows = byte_group(item->head_rows - row);
+        for (int64_t r = 0; r < rows; r++) q[r] = i8_row_of(scratch->q + (first + r) * dim, dim);
+        i8_score_page(q, rows, page_keys(layer, item, key, head), dim, layer->block_tokens, ahead,
+                      scratch->weights + first * ATTENTION_STEP + at);
+    }
+}
+
+static void add_values_bytes(const attention_item *item, int64_t head, int64_t key, i8_values *values,
+                             const attention_scratch *scratch, float *const *records) {
+    int64_t rows;
+    for (int64_t row = first_row(item, head, key); row < item->head_rows; row += rows) {
+        int64_t first = head * item->head_rows + row;
+        i8_row weights[I8_ROWS];
+        rows = byte_group(item->head_rows - row);
+        for (int64_t r = 0; r < rows; r++)
+            weights[r] = i8_row_of(scratch->weights + (first + r) * ATTENTION_STEP, ATTENTION_STEP);
+        i8_add_values(weights, rows, values, records + first);
+        for (int64_t p = 0; p < values->pages; p++) values->later[p] = values->page[p]; /* all is asked for */
+    }
+}
+
+/* add_step for a cache of int8. */
+static void add_step_bytes(const cria_attention_args *args, const attention_item *item, int64_t key, int64_t most,
+                           const attention_scratch *scratch, float *const *records) {
+    const cria_kv_layer *layer = args->layer;
+    int64_t padded = attention_dim(layer->head_dim), later = key + ATTENTION_STEP, block = layer->block_tokens;
+    int64_t pages = divide_up(most, block);
+    for (int64_t part = 0; part < pages * item->heads; part++) {
+        int64_t page = part / item->heads, head = part % item->heads;
+        const char *keys = page_keys(layer, item, key + page * block, head);
+        score_head_bytes(layer, item, head, key + page * block, page * block,
+                         way_to_part(layer, item, later, part, keys), scratch);
+    }
+    for (int64_t head = 0; head < item->heads; head++) {
+        step_scales scales = find_scales(layer, item, head, key, most);
+        for (int64_t r = head * item->head_rows; r < (head + 1) * item->head_rows; r++) {
+            int64_t seen = item->keys[r] - key < ATTENTION_STEP ? item->keys[r] - key : ATTENTION_STEP;
+            if (seen > 0)
+                soften_byte_row(scratch->weights + r * ATTENTION_STEP, seen, args->scale, &scales, padded, records[r]);
+        }
+    }
+    for (int64_t head = 0; head < item->heads; head++) {
+        i8_values values = {.pages = pages, .block_tokens = block, .dim = layer->head_dim};
+        for (int64_t p = 0; p < pages; p++) {
+            values.page[p] = page_keys(layer, item, key + p * block, head) + kv_key_bytes(layer);
+            values.later[p] =
+                values.page[p] + way_to_part(layer, item, later, (item->heads + head) * pages + p, values.page[p]);
+        }
+        add_values_bytes(item, head, key, &values, scratch, records);
+    }
+}
+
+#else
+
+static inline bool multiplies_bytes(const cria_kv_layer *layer) {
+    (void)layer;
+    return false;
+}
+static void pack_byte_queries(const attention_item *item, int64_t dim, float *packed) {
+    (void)item, (void)dim, (void)packed;
+}
+static void add_step_bytes(const cria_attention_args *args, const attention_item *item, int64_t key, int64_t most,
+                           const attention_scratch *scratch, float *const *records) {
+    (void)args, (void)item, (void)key, (void)most, (void)scratch, (void)records;
+}
+
+#endif
 
 /* Adds keys [key, key + ATTENTION_STEP) to the records of the rows that see them. On the way the next step's keys and
  * values are asked for in the order in which they lie: memory gives runs of several parts twice the speed of single
@@ -142,6 +266,10 @@ static void add_step(const cria_attention_args *args, const attention_item *item
     const cria_kv_layer *layer = args->layer;
     int64_t padded = attention_dim(layer->head_dim), most = item->most_keys - key, later = key + ATTENTION_STEP;
     if (most > ATTENTION_STEP) most = ATTENTION_STEP;
+    if (multiplies_bytes(layer)) {
+        add_step_bytes(args, item, key, most, scratch, records);
+        return;
+    }
     int64_t part = 0;
     for (int64_t at = 0; at < most; at += layer->block_tokens) {
         for (int64_t head = 0; head < item->heads; head++)
@@ -162,6 +290,14 @@ static void add_step(const cria_attention_args *args, const attention_item *item
     for (int64_t at = 0; at < most; at += layer->block_tokens) {
         for (int64_t head = 0; head < item->heads; head++)
             add_values(layer, item, head, key + at, at, later, part++, scratch, records);
+    }
+}
+
+static void prepare_queries(const cria_kv_layer *layer, const attention_item *item, float *packed) {
+    if (multiplies_bytes(layer)) {
+        pack_byte_queries(item, layer->head_dim, packed);
+    } else {
+        pack_queries(item, layer->head_dim, packed);
     }
 }
 
@@ -226,7 +362,7 @@ static void attend_items(const attention_plan *plan, cria_worker *worker) {
     }
     while (cria_worker_take(worker, plan->items, 1, &begin, &end)) {
         attention_item item = find_item(plan, &cursor, begin);
-        pack_queries(&item, dim, scratch.q);
+        prepare_queries(args->layer, &item, scratch.q);
         attend_segment(args, &item, 0, &scratch, whole);
         for (int64_t segment = 1; segment < segments_of(&item); segment++) {
             attend_segment(args, &item, segment, &scratch, part);
@@ -262,7 +398,7 @@ static void attend_spread(const attention_plan *plan, cria_worker *worker) {
         int64_t segment = begin % plan->segments;
         if (segment >= segments_of(&item)) continue;
         find_slots(plan, &item, segment, part);
-        pack_queries(&item, args->layer->head_dim, scratch.q);
+        prepare_queries(args->layer, &item, scratch.q);
         attend_segment(args, &item, segment, &scratch, part);
     }
     cria_worker_next(worker);

@@ -54,17 +54,24 @@ static void store_row_i8(const float *in, int64_t count, float inverse, int8_t *
     if (i < count) vf_store_i8_first(out + i, count - i, vf_load_first(in + i, count - i) * factor);
 }
 
-static void store_i8(const float *k, const float *v, int64_t dim, int64_t block_tokens, int64_t offset, int8_t *page) {
-    int8_t rounded[STORE_CHUNK];
-    float inverse, *scales = (float *)(page + 2 * dim * block_tokens) + offset;
+static void store_i8(const cria_kv_layer *layer, const float *k, const float *v, int64_t token, int8_t *keys) {
+    int64_t dim = layer->head_dim;
+    int8_t rounded[STORE_CHUNK], *values = keys + kv_key_bytes(layer);
+    float inverse, *scales = (float *)(values + kv_value_bytes(layer)) + token;
     scales[0] = find_scale(k, dim, &inverse);
     for (int64_t first = 0; first < dim; first += STORE_CHUNK) {
         int64_t count = dim - first < STORE_CHUNK ? dim - first : STORE_CHUNK;
         store_row_i8(k + first, count, inverse, rounded);
-        for (int64_t i = 0; i < count; i++) page[(first + i) * block_tokens + offset] = rounded[i];
+        for (; (first + count) % KV_QUAD; count++) rounded[count] = 0;
+        for (int64_t i = 0; i < count; i += KV_QUAD)
+            memcpy(keys + kv_key_at(layer, token, first + i), rounded + i, KV_QUAD);
     }
-    scales[block_tokens] = find_scale(v, dim, &inverse);
-    store_row_i8(v, dim, inverse, page + dim * (block_tokens + offset));
+    scales[layer->block_tokens] = find_scale(v, dim, &inverse);
+    for (int64_t first = 0; first < dim; first += STORE_CHUNK) {
+        int64_t count = dim - first < STORE_CHUNK ? dim - first : STORE_CHUNK;
+        store_row_i8(v + first, count, inverse, rounded);
+        for (int64_t i = 0; i < count; i++) values[kv_value_at(layer, token, first + i)] = rounded[i];
+    }
 }
 
 static void store_rows(const cria_kv_store_args *args, cria_worker *worker) {
@@ -79,7 +86,7 @@ static void store_rows(const cria_kv_store_args *args, cria_worker *worker) {
                 const float *k = args->k + t * args->stride + head * dim, *v = args->v + t * args->stride + head * dim;
                 char *to = page + head * kv_head_bytes(layer);
                 if (layer->type == CRIA_I8) {
-                    store_i8(k, v, dim, block_tokens, offset, (int8_t *)to);
+                    store_i8(layer, k, v, offset, (int8_t *)to);
                 } else if (layer->type == CRIA_BF16) {
                     store_bf16(k, v, dim, block_tokens, offset, (uint16_t *)to);
                 } else {
