@@ -73,6 +73,9 @@ void cria_graph_set_unit(cria_graph *graph, cria_dim_name name, int64_t unit) {
 int64_t cria_graph_named_unit(const cria_graph *graph, cria_dim_name name) {
     return graph->names.entry[name].unit;
 }
+bool cria_graph_is_batch(const cria_graph *graph, cria_dim_name name) {
+    return graph->names.entry[name].batch;
+}
 void cria_graph_link_dims(cria_graph *graph, cria_dim_name large, cria_dim_name small, int64_t ratio) {
     const char *why = cria_dim_table_link(&graph->names, large, small, ratio);
     if (why) fail_build(graph, cria_dim_to_name(graph, large), why);

@@ -165,6 +165,8 @@ void cria_graph_set_unit(cria_graph *graph, cria_dim_name name, int64_t unit);
  * splits or joins them wants it (cria_graph_add says so of every reshape). */
 void cria_graph_link_dims(cria_graph *graph, cria_dim_name large, cria_dim_name small, int64_t ratio);
 int64_t cria_graph_named_unit(const cria_graph *graph, cria_dim_name name);
+/* Tokens, rows, sequences of a batch, and what reshapes make of them, such as groups of tokens. */
+bool cria_graph_is_batch(const cria_graph *graph, cria_dim_name name);
 /* Gives all symbolic dims of a name an extent: a step of training knows how many tokens it has. */
 void cria_graph_bind(cria_graph *graph, cria_dim_name name, int64_t extent);
 /* Takes the last operator away with its output, if that is the last tensor. */

@@ -18,8 +18,8 @@ bool cria_graph_grow(void **array, int count, int *capacity, size_t size) {
 static bool add_name(cria_dim_table *table, const char *name) {
     if (!cria_graph_grow((void **)&table->entry, table->count, &table->capacity, sizeof *table->entry)) return false;
     cria_dim_entry *entry = &table->entry[table->count++];
+    *entry = (cria_dim_entry){.unit = 1};
     snprintf(entry->text, sizeof entry->text, "%s", name);
-    entry->unit = 1;
     return true;
 }
 
@@ -29,6 +29,8 @@ bool cria_dim_table_init(cria_dim_table *table) {
     *table = (cria_dim_table){0};
     for (int i = 0; i < CRIA_DIM_COUNT; i++)
         if (!add_name(table, fixed[i])) return false;
+    static const cria_dim_name batch[] = {CRIA_DIM_TOKEN, CRIA_DIM_ROW, CRIA_DIM_BATCH};
+    for (size_t i = 0; i < sizeof batch / sizeof *batch; i++) table->entry[batch[i]].batch = true;
     return true;
 }
 
@@ -78,6 +80,9 @@ static void settle(cria_dim_table *table) {
         changed = false;
         for (int i = 0; i < table->links; i++) {
             const cria_dim_link *link = &table->link[i];
+            bool *one = &table->entry[link->large].batch, *other = &table->entry[link->small].batch;
+            changed = changed || *one != *other;
+            *one = *other = *one || *other;
             int64_t wanted;
             if (__builtin_mul_overflow(table->entry[link->small].unit, link->ratio, &wanted))
                 wanted = CRIA_MAX_ELEMENTS;

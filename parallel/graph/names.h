@@ -13,6 +13,7 @@ bool cria_graph_grow(void **array, int count, int *capacity, size_t size);
 typedef struct {
     char text[32];
     int64_t unit;
+    bool batch; /* cria_graph_is_batch */
 } cria_dim_entry;
 
 typedef struct {

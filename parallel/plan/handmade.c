@@ -11,10 +11,6 @@ const char *cria_hand_name(cria_hand hand) {
     return names[hand];
 }
 
-static bool is_batch(cria_dim_name name) {
-    return name == CRIA_DIM_BATCH || name == CRIA_DIM_TOKEN || name == CRIA_DIM_ROW;
-}
-
 typedef struct {
     const cria_graph *graph;
     const cria_mesh *mesh;
@@ -40,9 +36,9 @@ static void cut(const rule *r, const cria_op_index *index, int which, unsigned a
     }
 }
 
-static int find_batch(const cria_op_index *index, int count) {
+static int find_batch(const rule *r, const cria_op_index *index, int count) {
     for (int i = 0; i < count; i++)
-        if (is_batch(index[i].dim.name) && index[i].split != CRIA_SPLIT_NEVER) return i;
+        if (cria_graph_is_batch(r->graph, index[i].dim.name) && index[i].split != CRIA_SPLIT_NEVER) return i;
     return -1;
 }
 
@@ -81,7 +77,7 @@ static void find_inner(const rule *r) {
         for (int k = 0; k < count; k++) {
             cria_dim_name name = index[k].dim.name;
             if (index[k].output >= 0) {
-                if (made < 0 && !is_batch(name) && index[k].input[1] >= 0) made = name;
+                if (made < 0 && !cria_graph_is_batch(r->graph, name) && index[k].input[1] >= 0) made = name;
                 continue;
             }
             from_inner = from_inner || r->inner[name] == INNER;
@@ -94,7 +90,7 @@ static void find_inner(const rule *r) {
 static void megatron(const rule *r, const cria_op_index *index, int count, int8_t choice[CRIA_MESH_AXES]) {
     bool grid = r->mesh->size[0] > 1 && r->mesh->size[1] > 1;
     unsigned tensor_axes = grid ? 2 : 3;
-    int batch = find_batch(index, count);
+    int batch = find_batch(r, index, count);
     if (grid && batch >= 0) cut(r, &index[batch], batch, 1, choice);
     for (int i = 0; i < count; i++)
         if (r->inner[index[i].dim.name] == INNER && index[i].split != CRIA_SPLIT_NEVER) {
@@ -239,7 +235,7 @@ static void follow_inputs(const rule *r, const cria_op *op, const cria_op_index 
 }
 
 static void data_parallel(const rule *r, const cria_op_index *index, int count, int8_t choice[CRIA_MESH_AXES]) {
-    int batch = find_batch(index, count);
+    int batch = find_batch(r, index, count);
     if (batch >= 0) cut(r, &index[batch], batch, 3, choice);
 }
 

@@ -97,7 +97,7 @@ static cria_status fail_without_strategies(const cria_intra_problem *p, const cr
     cria_op_index index[CRIA_MAX_INDICES];
     count = cria_op_indices(p->graph, op, index);
     for (int i = 0; i < count; i++) {
-        if (!cria_dim_is_batch(index[i].dim.name) || !(o->data_parallel_only || axis >= 0)) continue;
+        if (!cria_graph_is_batch(p->graph, index[i].dim.name) || !(o->data_parallel_only || axis >= 0)) continue;
         int64_t extent = index[i].dim.extent == CRIA_SYMBOLIC ? o->symbolic : index[i].dim.extent;
         int parts = o->data_parallel_only ? p->mesh.size[0] * p->mesh.size[1] : p->mesh.size[axis];
         if ((extent + index[i].unit - 1) / index[i].unit < parts)

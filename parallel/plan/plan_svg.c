@@ -49,7 +49,7 @@ static int cut_of(const cria_stages_result *r, const cria_stage *stage, int firs
         for (int axis = 0; axis < CRIA_MESH_AXES; axis++) {
             int which = cria_plan_strategy(r->plan, i)->index[axis];
             if (which >= 0 && stage->mesh.size[axis] > 1)
-                cut |= cria_dim_is_batch(index[which].dim.name) ? CUT_DATA : CUT_TENSOR;
+                cut |= cria_graph_is_batch(r->graph, index[which].dim.name) ? CUT_DATA : CUT_TENSOR;
         }
         flops[cut] += 1 + cria_op_flops(r->graph, op, 1024, 1024);
     }

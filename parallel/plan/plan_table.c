@@ -60,7 +60,7 @@ static void print_cut(const cria_stages_result *r, int s, char text[64]) {
                 cria_op_index index[CRIA_MAX_INDICES];
                 cria_op_indices(r->graph, op, index);
                 int cut = cria_plan_strategy(r->plan, i)->index[axis];
-                int kind = cut < 0 ? 2 : cria_dim_is_batch(index[cut].dim.name) ? 0 : 1;
+                int kind = cut < 0 ? 2 : cria_graph_is_batch(r->graph, index[cut].dim.name) ? 0 : 1;
                 if (kind == pass) flops += cria_op_flops(r->graph, op, 1, 1);
             }
             static const char *const words[3] = {"data", "tensor", "whole"};

@@ -53,6 +53,7 @@ typedef struct {
 typedef struct {
     char name[48], why[200];  /* why: it cannot be; else what to know of it */
     bool feasible, ruled_out; /* ruled_out: by the options alone */
+    double excess;  /* where memory is the reason: what the stage that lacks most needs, over what it has; else 0 */
     double seconds; /* what the objective minimises: of an update; of a request; of a token of every request at once */
     double tokens_per_second, first_token, latency;
     double longest; /* seconds of the slowest stage: of equal plans, the one that leaves it least is better */

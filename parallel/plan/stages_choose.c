@@ -51,6 +51,15 @@ static bool is_better(const cria_plan_summary *a, const cria_plan_summary *b) {
     return a->seconds <= b->seconds * (1 + CRIA_SAME_SECONDS) && a->longest < b->longest * (1 - CRIA_SAME_SECONDS);
 }
 
+/* Of what cannot be, what lacks least memory. */
+static void keep_nearest(cria_plan_choice *c, const cria_plan_summary *summary) {
+    if (summary->feasible) return;
+    bool nearer = summary->excess > 0 && (c->excess == 0 || summary->excess < c->excess);
+    if (!nearer && (c->nearest[0] || summary->excess > 0)) return;
+    snprintf(c->nearest, sizeof c->nearest, "%s", summary->why);
+    c->excess = summary->excess;
+}
+
 /* Prices a candidate, keeps it if it is the best. Takes the candidate. The setting is moved into the choice with it, so
  * that it must be opened again by the caller who wants to go on: *setting is empty then. */
 static bool offer(cria_plan_choice *c, cria_setting *setting, cria_candidate *candidate, const char *name,
@@ -59,7 +68,7 @@ static bool offer(cria_plan_choice *c, cria_setting *setting, cria_candidate *ca
     snprintf(summary.name, sizeof summary.name, "%s", name);
     cria_candidate_price(setting->build.book, &setting->build.task, candidate, &summary, NULL);
     if (summary.feasible) keep_to_options(c, candidate, &summary);
-    if (!summary.feasible) snprintf(c->nearest, sizeof c->nearest, "%s", summary.why);
+    keep_nearest(c, &summary);
     bool won = summary.feasible && is_better(&summary, winning);
     if (won) {
         cria_candidate_deinit(winner);

@@ -29,6 +29,7 @@ typedef struct {
     cria_plan_summary *other; /* the best of every kind, best first */
     int others;
     char nearest[200]; /* why what is nearest to feasible is not */
+    double excess;     /* of that */
 } cria_plan_choice;
 
 /* CRIA_ERR_INFEASIBLE: nothing fits. */

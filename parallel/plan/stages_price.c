@@ -194,14 +194,18 @@ static bool price_stage(cria_stage_book *book, const cria_price_task *task, cria
         }
     p->limit = cria_stage_book_kind(book, mesh)->memory;
     double in_flight = cria_in_flight(task, c->stages - 1 - s);
-    double kv = kv_bytes(task, &p->sums);
+    double kv = kv_bytes(task, &p->sums), worst = out->excess;
     if (!cria_kv_allowed(task, &p->sums)) {
+        out->excess = fmax(worst, kv / task->options->kv_budget);
+        if (out->excess == worst) return false;
         snprintf(out->why, sizeof out->why,
                  "stage %d needs %.3g GB of KV cache on each device, but %.3g GB are allowed", s, kv / 1e9,
                  task->options->kv_budget / 1e9);
         return false;
     }
     if (!choose_mode(task, stage, in_flight, p)) {
+        out->excess = fmax(worst, p->memory / p->limit);
+        if (out->excess == worst) return false;
         snprintf(out->why, sizeof out->why, "stage %d needs %.3g GB of each device's %.3g GB", s, p->memory / 1e9,
                  p->limit / 1e9);
         return false;
@@ -246,7 +250,8 @@ static void write_notes(cria_stage_book *book, const cria_price_task *task, cons
         n->update = p->once;
         for (int i = 0; train && notes->bytes && i < c->stage[s].devices; i++)
             notes->bytes[c->stage[s].first_device + i] = llround(update_bytes(book, task, c, s, &p->sums));
-        n->bubble = fmax(0, step - count * p->seconds - p->once);
+        n->bubble = step - count * p->seconds - p->once;
+        if (n->bubble < 1e-9 * step) n->bubble = 0; /* rounding */
         double in_flight = cria_in_flight(task, c->stages - 1 - s);
         cria_range_memory(task, &p->sums, mode, in_flight, n);
         n->memory_limit = (int64_t)p->limit;
@@ -320,7 +325,11 @@ void cria_candidate_price(cria_stage_book *book, const cria_price_task *task, cr
         return;
     }
     out->feasible = true;
-    for (int s = 0; s < c->stages && out->feasible; s++) out->feasible = price_stage(book, task, c, s, &price[s], out);
+    out->excess = 0;
+    for (int s = 0; s < c->stages; s++) {
+        out->feasible = price_stage(book, task, c, s, &price[s], out) && out->feasible;
+        if (!out->feasible && out->excess == 0) break;
+    }
     if (out->feasible) {
         double step = finish(book, task, c, price, out);
         if (notes) {

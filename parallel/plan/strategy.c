@@ -117,10 +117,6 @@ cria_status cria_strategy_check(const cria_graph *graph, const cria_op *op, cons
     return CRIA_OK;
 }
 
-static bool is_batch(const cria_op_index *index) {
-    return index->dim.name == CRIA_DIM_TOKEN || index->dim.name == CRIA_DIM_ROW || index->dim.name == CRIA_DIM_BATCH;
-}
-
 /* Batches that are made at run time are not cut: their rows see each other through the cache. */
 static bool may_cut(const cria_graph *graph, const cria_op_index *index) {
     if (index->split == CRIA_SPLIT_NEVER) return false;
@@ -178,7 +174,7 @@ int cria_strategies(const cria_graph *graph, const cria_op *op, const cria_mesh 
     enumeration e = {.graph = graph, .op = op, .mesh = mesh, .options = options, .batch = -1};
     e.count = cria_op_indices(graph, op, e.indices);
     for (int i = 0; i < e.count; i++)
-        if (is_batch(&e.indices[i]) && may_cut(graph, &e.indices[i])) e.batch = i;
+        if (cria_graph_is_batch(graph, e.indices[i].dim.name) && may_cut(graph, &e.indices[i])) e.batch = i;
     e.idle = options->allow_replicated || !cria_op_multiplies(graph, op);
     int written = enumerate(&e, out);
     if (written == 0 && !e.idle) {

@@ -20,7 +20,7 @@ static double all_reduce(const cria_mesh *mesh, int axis, double bytes) {
     return n < 2 ? 0 : mesh->alpha[axis] + mesh->beta[axis] * 2 * (n - 1) / n * bytes + 0.01;
 }
 
-enum { NO_ALL_GATHER = 1, SUM_WHERE_MADE = 2, FREE = 4 };
+enum { NO_ALL_GATHER = 1, SUM_WHERE_MADE = 2, FREE = 4, BATCH_ONLY = 8 };
 
 static double objective(const cria_graph *g, cria_mesh mesh, unsigned flags) {
     cria_intra_options o;
@@ -34,9 +34,10 @@ static double objective(const cria_graph *g, cria_mesh mesh, unsigned flags) {
     }
     o.strategies.forbid_all_gather = flags & NO_ALL_GATHER;
     o.strategies.sum_where_made = flags & SUM_WHERE_MADE;
+    o.strategies.data_parallel_only = flags & BATCH_ONLY;
     cria_sharding *boundary = calloc((size_t)cria_graph_tensors(g), sizeof *boundary);
     cria_intra_whole_results(g, &mesh, boundary);
-    o.boundary = boundary;
+    o.boundary = flags & BATCH_ONLY ? NULL : boundary; /* results lie as the batch is cut */
     if (cria_intra_solve(g, 0, cria_graph_ops(g), &mesh, &o, &result, &err) != CRIA_OK) fail_msg("%s", err.message);
     assert_true(result.optimal);
     double found = result.objective;
@@ -141,6 +142,36 @@ static void the_closed_forms_hold_for_other_shapes_and_grids(void **state) {
             }
 }
 
+/* What every parameter's gradient costs if it is summed once, whole. */
+static double sums_of_all_gradients(const cria_graph *g, const cria_mesh *mesh, int axis) {
+    double sum = 0;
+    for (int t = 0; t < cria_graph_tensors(g); t++) {
+        const cria_tensor *tensor = cria_graph_tensor(g, t);
+        if (tensor->kind == CRIA_TENSOR_PARAM) sum += all_reduce(mesh, axis, (double)cria_tensor_extent(tensor, 0) * 4);
+    }
+    return sum;
+}
+
+static void with_the_batch_alone_cut_every_gradient_is_summed_once_and_nothing_else(void **state) {
+    (void)state;
+    static const struct {
+        const char *net;
+        int devices;
+    } cases[] = {{"gpt:layers=2,hidden=24,heads=3,seq=7,batch=12,vocab=50", 4},
+                 {"gpt:layers=1,hidden=32,heads=4,seq=8,batch=10,vocab=64,tied=1,adam=0", 5},
+                 {"moe:layers=1,hidden=16,heads=2,seq=8,batch=6,vocab=64,experts=4,group=8,adam=0", 3},
+                 {"moe:layers=3,hidden=16,heads=4,seq=8,batch=16,vocab=30,experts=2,group=16", 8}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int axis = 0; axis < 2; axis++) {
+            cria_mesh mesh = mesh_of(axis ? 1 : cases[i].devices, axis ? cases[i].devices : 1, 1, 1);
+            cria_graph *g = network(cases[i].net);
+            /* The loss is a mean: one number is summed for it. */
+            expect(cases[i].net, &mesh, objective(g, mesh, BATCH_ONLY),
+                   sums_of_all_gradients(g, &mesh, axis) + all_reduce(&mesh, axis, 4));
+            cria_graph_destroy(g);
+        }
+}
+
 static double found(const char *spec, cria_mesh mesh, unsigned flags) {
     cria_graph *g = network(spec);
     double value = objective(g, mesh, flags);
@@ -227,6 +258,7 @@ int main(void) {
         cmocka_unit_test(the_rows_of_the_table_hold),
         cmocka_unit_test(the_closed_forms_hold_for_other_shapes_and_lines_of_devices),
         cmocka_unit_test(the_closed_forms_hold_for_other_shapes_and_grids),
+        cmocka_unit_test(with_the_batch_alone_cut_every_gradient_is_summed_once_and_nothing_else),
         cmocka_unit_test(chains_of_transposes_and_reshapes_cost_one_sum),
         cmocka_unit_test(a_sum_of_sums_costs_one_all_reduce_and_in_alpa_one_for_each),
         cmocka_unit_test(attention_costs_the_sum_of_its_output_projection),

@@ -124,12 +124,35 @@ static void what_does_not_fit_is_named_with_its_stage_and_both_sizes(void **stat
     cria_cluster_destroy(c);
 }
 
+/* What is named is what lacks least: spread over all devices, not the whole model on one. */
+static void of_what_does_not_fit_the_nearest_is_named(void **state) {
+    (void)state;
+    cria_cluster *c = open_cluster(CONFIGS "p3.16xlarge.json:1x8");
+    cria_graph *g;
+    assert_int_equal(cria_network_create("gpt:size=15b,batch=1,train=0,loss=1", &g, NULL), CRIA_OK);
+    cria_stages_options o;
+    cria_stages_defaults(&o);
+    o.objective = CRIA_OBJECTIVE_TRAIN;
+    o.element = (cria_element){CRIA_RATE_F16, 2, 2, 2, NULL};
+    cria_stages_result r;
+    cria_error err = {0};
+    assert_int_equal(cria_stages_plan(g, c, &o, &r, &err), CRIA_ERR_INFEASIBLE);
+    const char *needs = strstr(err.message, "needs ");
+    assert_non_null(needs);
+    /* 16 bytes for each of 15.4 billion parameters, over eight devices. */
+    double gigabytes = strtod(needs + 6, NULL);
+    assert_true(gigabytes > 15.3 * 16 / 8 && gigabytes < 1.5 * 15.4 * 16 / 8);
+    cria_graph_destroy(g);
+    cria_cluster_destroy(c);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(published_points_are_predicted_within_a_tenth_and_no_published_plan_is_better_than_ours),
         cmocka_unit_test(unequal_devices_get_unequal_stages_that_beat_even_ones),
         cmocka_unit_test(gpipe_takes_more_memory_and_never_less_time),
         cmocka_unit_test(what_does_not_fit_is_named_with_its_stage_and_both_sizes),
+        cmocka_unit_test(of_what_does_not_fit_the_nearest_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
