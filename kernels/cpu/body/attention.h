@@ -21,21 +21,13 @@ typedef struct {
     int64_t block_tokens;
 } step_scales;
 
-static inline const char *page_scales(const cria_kv_layer *layer, const attention_item *item, int64_t key,
-                                      int64_t head) {
-    return page_keys(layer, item, key, head) + kv_key_bytes(layer) + kv_value_bytes(layer);
-}
-
-/* Those of the next step are asked for on the way. */
 static inline step_scales find_scales(const cria_kv_layer *layer, const attention_item *item, int64_t head, int64_t key,
                                       int64_t keys) {
     step_scales scales = {.block_tokens = layer->block_tokens};
-    for (int64_t at = 0; at < keys; at += layer->block_tokens) {
-        int64_t later = key + at + ATTENTION_STEP, bytes = 2 * layer->block_tokens * (int64_t)sizeof(float);
-        scales.page[at / layer->block_tokens] = (const float *)page_scales(layer, item, key + at, head);
-        if (later >= item->most_keys) continue;
-        for (int64_t line = 0; line < bytes; line += 64)
-            _mm_prefetch(page_scales(layer, item, later, head) + line, _MM_HINT_T1);
+    for (int64_t at = 0; layer->type == CRIA_I8 && at < keys; at += layer->block_tokens) {
+        const char *head_keys = page_keys(layer, item, key + at, head);
+        scales.page[at / layer->block_tokens] =
+            (const float *)(head_keys + kv_key_bytes(layer) + kv_value_bytes(layer));
     }
     return scales;
 }
@@ -110,45 +102,80 @@ static void pack_queries(const attention_item *item, int64_t dim, float *packed)
         memcpy(packed + r * dim, item->q[r], (size_t)dim * sizeof *packed);
 }
 
-/* Where, from `here`, part `index` (keys, values, keys of the next head and so on, page by page) of the keys from `key`
- * on lies; 0 where there is none. */
-static inline int64_t way_to_part(const cria_kv_layer *layer, const attention_item *item, int64_t key, int64_t index,
-                                  const char *here) {
-    key += index / (2 * item->heads) * layer->block_tokens;
-    if (key >= item->most_keys) return 0;
-    return page_keys(layer, item, key, index % (2 * item->heads) / 2) + index % 2 * kv_key_bytes(layer) - here;
+/* What is asked for on the way of a step: in every page of the next step the item's heads, which lie in one piece.
+ * Memory gives runs of several parts twice the speed of single ones, and has to have something to do all the time: so
+ * the heads are taken one after the other, and while scores become weights, lines are asked for too. */
+typedef struct {
+    const char *at[ATTENTION_STEP / ATTENTION_LANES], *end[ATTENTION_STEP / ATTENTION_LANES];
+} line_stream;
+
+enum { SOFTEN_LINES = 12 }; /* of each page, asked for while a head's scores become weights */
+
+static line_stream find_stream(const cria_kv_layer *layer, const attention_item *item, int64_t key) {
+    line_stream stream = {{0}, {0}};
+    for (int64_t p = 0; p * layer->block_tokens < ATTENTION_STEP; p++) {
+        if (key + p * layer->block_tokens >= item->most_keys) break;
+        stream.at[p] = page_keys(layer, item, key + p * layer->block_tokens, 0);
+        stream.end[p] = stream.at[p] + item->heads * kv_head_bytes(layer);
+    }
+    return stream;
 }
 
-/* Scores of the keys of one page, from `key` on, of one head's rows. `at`: where the page stands in the step. `later`
- * and `index`: the part that is asked for on the way. */
-static void score_head(const cria_kv_layer *layer, const attention_item *item, int64_t head, int64_t key, int64_t at,
-                       int64_t later, int64_t index, const attention_scratch *scratch) {
-    const char *keys = page_keys(layer, item, key, head);
-    int64_t dim = layer->head_dim, ahead = way_to_part(layer, item, later, index, keys);
-    for (int64_t row = first_row(item, head, key); row < item->head_rows; row += GROUP_ROWS, ahead = 0) {
-        int64_t first = head * item->head_rows + row;
-        score_page(layer->type, scratch->q + first * dim, group_rows(item, row), keys, dim, layer->block_tokens, ahead,
-                   scratch->weights + first * ATTENTION_STEP + at);
+/* Where to ask for the next `bytes`; `here`, which is being read, where nothing is left. */
+static inline const char *next_lines(line_stream *stream, int64_t page, int64_t bytes, const char *here) {
+    const char *at = stream->at[page];
+    if (at >= stream->end[page]) return here;
+    stream->at[page] += bytes;
+    return at;
+}
+
+/* One head's rows against the 64 keys from `key` on. */
+typedef struct {
+    const cria_attention_args *args;
+    const attention_item *item;
+    int64_t head, key;
+    int64_t keys, pages; /* that the item sees of them, and in how many pages they lie */
+    const attention_scratch *scratch;
+    float *const *records;
+} head_step;
+
+static inline const char *step_keys(const head_step *s, int64_t page) {
+    const cria_kv_layer *layer = s->args->layer;
+    return page_keys(layer, s->item, s->key + page * layer->block_tokens, s->head);
+}
+
+/* Scores of the keys of one page. */
+static void score_head(const head_step *s, int64_t page, line_stream *stream) {
+    const cria_kv_layer *layer = s->args->layer;
+    const char *keys = step_keys(s, page);
+    int64_t dim = layer->head_dim, at = page * layer->block_tokens;
+    int64_t ahead = next_lines(stream, page, kv_key_bytes(layer), keys) - keys;
+    for (int64_t row = first_row(s->item, s->head, s->key + at); row < s->item->head_rows;
+         row += GROUP_ROWS, ahead = 0) {
+        int64_t first = s->head * s->item->head_rows + row;
+        score_page(layer->type, s->scratch->q + first * dim, group_rows(s->item, row), keys, dim, layer->block_tokens,
+                   ahead, s->scratch->weights + first * ATTENTION_STEP + at);
     }
 }
 
-/* Adds the values of one page to the records of one head's rows. */
-static void add_values(const cria_kv_layer *layer, const attention_item *item, int64_t head, int64_t key, int64_t at,
-                       int64_t later, int64_t index, const attention_scratch *scratch, float *const *records) {
-    int64_t dim = layer->head_dim, record = attention_record(dim);
-    const char *values = page_keys(layer, item, key, head) + kv_key_bytes(layer);
-    int64_t ahead = way_to_part(layer, item, later, index, values);
-    for (int64_t row = first_row(item, head, key); row < item->head_rows; row += GROUP_ROWS, ahead = 0) {
-        int64_t first = head * item->head_rows + row, rows = group_rows(item, row), shared = item->keys[first] - key;
-        const float *weights = scratch->weights + first * ATTENTION_STEP + at;
+/* Adds the values of one page to the records. */
+static void add_values(const head_step *s, int64_t page, line_stream *stream) {
+    const cria_kv_layer *layer = s->args->layer;
+    int64_t dim = layer->head_dim, record = attention_record(dim), key = s->key + page * layer->block_tokens;
+    const char *values = step_keys(s, page) + kv_key_bytes(layer);
+    int64_t ahead = next_lines(stream, page, kv_value_bytes(layer), values) - values;
+    for (int64_t row = first_row(s->item, s->head, key); row < s->item->head_rows; row += GROUP_ROWS, ahead = 0) {
+        int64_t first = s->head * s->item->head_rows + row, rows = group_rows(s->item, row);
+        int64_t shared = s->item->keys[first] - key;
+        const float *weights = s->scratch->weights + first * ATTENTION_STEP + page * layer->block_tokens;
         if (shared > layer->block_tokens) shared = layer->block_tokens;
-        value_page(layer->type, weights, rows, 0, shared, values, dim, ahead, records[first], record);
+        value_page(layer->type, weights, rows, 0, shared, values, dim, ahead, s->records[first], record);
         for (int64_t r = 0; r < rows; r++) { /* keys that only the later queries of the group see */
-            int64_t seen = item->keys[first + r] - key;
+            int64_t seen = s->item->keys[first + r] - key;
             if (seen > layer->block_tokens) seen = layer->block_tokens;
             if (seen > shared)
                 value_page(layer->type, weights + r * ATTENTION_STEP, 1, shared, seen, values, dim, 0,
-                           records[first + r], record);
+                           s->records[first + r], record);
         }
     }
 }
@@ -184,61 +211,37 @@ static inline int64_t byte_group(int64_t left) {
     return divide_up(left, groups);
 }
 
-static void score_head_bytes(const cria_kv_layer *layer, const attention_item *item, int64_t head, int64_t key,
-                             int64_t at, int64_t ahead, const attention_scratch *scratch) {
-    int64_t dim = layer->head_dim, rows;
-    for (int64_t row = first_row(item, head, key); row < item->head_rows; row += rows, ahead = 0) {
-        int64_t first = head * item->head_rows + row;
+static void score_head_bytes(const head_step *s, int64_t page, line_stream *stream) {
+    const cria_kv_layer *layer = s->args->layer;
+    const char *keys = step_keys(s, page);
+    int64_t dim = layer->head_dim, at = page * layer->block_tokens, rows;
+    int64_t ahead = next_lines(stream, page, kv_key_bytes(layer), keys) - keys;
+    for (int64_t row = first_row(s->item, s->head, s->key + at); row < s->item->head_rows; row += rows, ahead = 0) {
+        int64_t first = s->head * s->item->head_rows + row;
         i8_row q[I8_ROWS];
-        rows = byte_group(item->head_rows - row);
-        for (int64_t r = 0; r < rows; r++) q[r] = i8_row_of(scratch->q + (first + r) * dim, dim);
-        i8_score_page(q, rows, page_keys(layer, item, key, head), dim, layer->block_tokens, ahead,
-                      scratch->weights + first * ATTENTION_STEP + at);
+        rows = byte_group(s->item->head_rows - row);
+        for (int64_t r = 0; r < rows; r++) q[r] = i8_row_of(s->scratch->q + (first + r) * dim, dim);
+        i8_score_page(q, rows, keys, dim, layer->block_tokens, ahead,
+                      s->scratch->weights + first * ATTENTION_STEP + at);
     }
 }
 
-static void add_values_bytes(const attention_item *item, int64_t head, int64_t key, i8_values *values,
-                             const attention_scratch *scratch, float *const *records) {
+static void add_values_bytes(const head_step *s, line_stream *stream) {
+    const cria_kv_layer *layer = s->args->layer;
+    i8_values values = {.pages = s->pages, .block_tokens = layer->block_tokens, .dim = layer->head_dim};
     int64_t rows;
-    for (int64_t row = first_row(item, head, key); row < item->head_rows; row += rows) {
-        int64_t first = head * item->head_rows + row;
+    for (int64_t p = 0; p < s->pages; p++) {
+        values.page[p] = step_keys(s, p) + kv_key_bytes(layer);
+        values.later[p] = next_lines(stream, p, kv_value_bytes(layer), values.page[p]);
+    }
+    for (int64_t row = first_row(s->item, s->head, s->key); row < s->item->head_rows; row += rows) {
+        int64_t first = s->head * s->item->head_rows + row;
         i8_row weights[I8_ROWS];
-        rows = byte_group(item->head_rows - row);
+        rows = byte_group(s->item->head_rows - row);
         for (int64_t r = 0; r < rows; r++)
-            weights[r] = i8_row_of(scratch->weights + (first + r) * ATTENTION_STEP, ATTENTION_STEP);
-        i8_add_values(weights, rows, values, records + first);
-        for (int64_t p = 0; p < values->pages; p++) values->later[p] = values->page[p]; /* all is asked for */
-    }
-}
-
-/* add_step for a cache of int8. */
-static void add_step_bytes(const cria_attention_args *args, const attention_item *item, int64_t key, int64_t most,
-                           const attention_scratch *scratch, float *const *records) {
-    const cria_kv_layer *layer = args->layer;
-    int64_t padded = attention_dim(layer->head_dim), later = key + ATTENTION_STEP, block = layer->block_tokens;
-    int64_t pages = divide_up(most, block);
-    for (int64_t part = 0; part < pages * item->heads; part++) {
-        int64_t page = part / item->heads, head = part % item->heads;
-        const char *keys = page_keys(layer, item, key + page * block, head);
-        score_head_bytes(layer, item, head, key + page * block, page * block,
-                         way_to_part(layer, item, later, part, keys), scratch);
-    }
-    for (int64_t head = 0; head < item->heads; head++) {
-        step_scales scales = find_scales(layer, item, head, key, most);
-        for (int64_t r = head * item->head_rows; r < (head + 1) * item->head_rows; r++) {
-            int64_t seen = item->keys[r] - key < ATTENTION_STEP ? item->keys[r] - key : ATTENTION_STEP;
-            if (seen > 0)
-                soften_byte_row(scratch->weights + r * ATTENTION_STEP, seen, args->scale, &scales, padded, records[r]);
-        }
-    }
-    for (int64_t head = 0; head < item->heads; head++) {
-        i8_values values = {.pages = pages, .block_tokens = block, .dim = layer->head_dim};
-        for (int64_t p = 0; p < pages; p++) {
-            values.page[p] = page_keys(layer, item, key + p * block, head) + kv_key_bytes(layer);
-            values.later[p] =
-                values.page[p] + way_to_part(layer, item, later, (item->heads + head) * pages + p, values.page[p]);
-        }
-        add_values_bytes(item, head, key, &values, scratch, records);
+            weights[r] = i8_row_of(s->scratch->weights + (first + r) * ATTENTION_STEP, ATTENTION_STEP);
+        i8_add_values(weights, rows, &values, s->records + first);
+        for (int64_t p = 0; p < s->pages; p++) values.later[p] = values.page[p]; /* all is asked for */
     }
 }
 
@@ -251,45 +254,56 @@ static inline bool multiplies_bytes(const cria_kv_layer *layer) {
 static void pack_byte_queries(const attention_item *item, int64_t dim, float *packed) {
     (void)item, (void)dim, (void)packed;
 }
-static void add_step_bytes(const cria_attention_args *args, const attention_item *item, int64_t key, int64_t most,
-                           const attention_scratch *scratch, float *const *records) {
-    (void)args, (void)item, (void)key, (void)most, (void)scratch, (void)records;
+static void soften_byte_row(float *scores, int64_t keys, float scale, const step_scales *scales, int64_t dim,
+                            float *record) {
+    (void)scores, (void)keys, (void)scale, (void)scales, (void)dim, (void)record;
+}
+static void score_head_bytes(const head_step *s, int64_t page, line_stream *stream) {
+    (void)s, (void)page, (void)stream;
+}
+static void add_values_bytes(const head_step *s, line_stream *stream) {
+    (void)s, (void)stream;
 }
 
 #endif
 
-/* Adds keys [key, key + ATTENTION_STEP) to the records of the rows that see them. On the way the next step's keys and
- * values are asked for in the order in which they lie: memory gives runs of several parts twice the speed of single
- * ones. */
+/* Makes weights of scores. */
+static void soften_head(const head_step *s, line_stream *stream) {
+    const cria_kv_layer *layer = s->args->layer;
+    const attention_item *item = s->item;
+    step_scales scales = find_scales(layer, item, s->head, s->key, s->keys);
+    int64_t lines = SOFTEN_LINES / item->head_rows, padded = attention_dim(layer->head_dim);
+    for (int64_t r = s->head * item->head_rows; r < (s->head + 1) * item->head_rows; r++) {
+        int64_t seen = item->keys[r] - s->key < ATTENTION_STEP ? item->keys[r] - s->key : ATTENTION_STEP;
+        float *scores = s->scratch->weights + r * ATTENTION_STEP;
+        if (seen <= 0) continue;
+        for (int64_t p = 0; p < s->pages && lines > 0; p++) {
+            const char *later = next_lines(stream, p, lines * 64, step_keys(s, p));
+            for (int64_t line = 0; line < lines; line++) _mm_prefetch(later + line * 64, _MM_HINT_T1);
+        }
+        if (multiplies_bytes(layer)) {
+            soften_byte_row(scores, seen, s->args->scale, &scales, padded, s->records[r]);
+        } else if (layer->type == CRIA_I8) {
+            soften_scaled_row(scores, seen, s->args->scale, &scales, padded, s->records[r]);
+        } else {
+            soften_row(scores, seen, s->args->scale, padded, s->records[r]);
+        }
+    }
+}
+
+/* Adds keys [key, key + ATTENTION_STEP) to the records of the rows that see them. */
 static void add_step(const cria_attention_args *args, const attention_item *item, int64_t key,
                      const attention_scratch *scratch, float *const *records) {
     const cria_kv_layer *layer = args->layer;
-    int64_t padded = attention_dim(layer->head_dim), most = item->most_keys - key, later = key + ATTENTION_STEP;
-    if (most > ATTENTION_STEP) most = ATTENTION_STEP;
-    if (multiplies_bytes(layer)) {
-        add_step_bytes(args, item, key, most, scratch, records);
-        return;
-    }
-    int64_t part = 0;
-    for (int64_t at = 0; at < most; at += layer->block_tokens) {
-        for (int64_t head = 0; head < item->heads; head++)
-            score_head(layer, item, head, key + at, at, later, part++, scratch);
-    }
+    line_stream stream = find_stream(layer, item, key + ATTENTION_STEP);
+    int64_t keys = item->most_keys - key < ATTENTION_STEP ? item->most_keys - key : ATTENTION_STEP;
+    bool bytes = multiplies_bytes(layer);
     for (int64_t head = 0; head < item->heads; head++) {
-        step_scales scales = {0};
-        if (layer->type == CRIA_I8) scales = find_scales(layer, item, head, key, most);
-        for (int64_t r = head * item->head_rows; r < (head + 1) * item->head_rows; r++) {
-            int64_t seen = item->keys[r] - key < ATTENTION_STEP ? item->keys[r] - key : ATTENTION_STEP;
-            float *weights = scratch->weights + r * ATTENTION_STEP;
-            if (seen > 0 && layer->type == CRIA_I8)
-                soften_scaled_row(weights, seen, args->scale, &scales, padded, records[r]);
-            else if (seen > 0)
-                soften_row(weights, seen, args->scale, padded, records[r]);
-        }
-    }
-    for (int64_t at = 0; at < most; at += layer->block_tokens) {
-        for (int64_t head = 0; head < item->heads; head++)
-            add_values(layer, item, head, key + at, at, later, part++, scratch, records);
+        head_step s = {args, item, head, key, keys, divide_up(keys, layer->block_tokens), scratch, records};
+        for (int64_t p = 0; p < s.pages; p++) bytes ? score_head_bytes(&s, p, &stream) : score_head(&s, p, &stream);
+        soften_head(&s, &stream);
+        for (int64_t p = 0; p < s.pages && !bytes; p++) add_values(&s, p, &stream);
+        if (bytes) add_values_bytes(&s, &stream);
     }
 }
 
