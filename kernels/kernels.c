@@ -89,7 +89,6 @@ void cria_kernels_select(cria_isa isa, cria_kernels *out) {
         .sample = cria_ref_sample,
     };
     for (int type = 0; type < CRIA_PANEL_COUNT; type++) out->panel[type] = (cria_panel_type)type;
-    out->panel[CRIA_PANEL_Q4_COARSE] = CRIA_PANEL_Q4;
 #if defined(__x86_64__)
     if (isa >= CRIA_ISA_AVX2) {
         cria_overlay_avx2_linear(out);
@@ -103,13 +102,15 @@ void cria_kernels_select(cria_isa isa, cria_kernels *out) {
         out->panel[CRIA_PANEL_I8] = CRIA_PANEL_I8_WIDE;
         out->panel[CRIA_PANEL_Q8] = out->panel[CRIA_PANEL_Q8_FINE] = CRIA_PANEL_Q8_WIDE;
         out->panel[CRIA_PANEL_Q4] = CRIA_PANEL_Q4_WIDE;
-        out->panel[CRIA_PANEL_Q4_COARSE] = CRIA_PANEL_Q4_COARSE;
     }
     if (isa >= CRIA_ISA_AVX512_VNNI) {
         cria_overlay_avx512vnni_linear(out);
         cria_overlay_avx512vnni_rows(out);
     }
     if (isa >= CRIA_ISA_AVX512_BF16) cria_overlay_avx512bf16_linear(out);
-    if (isa >= CRIA_ISA_AMX) cria_overlay_amx_linear(out);
+    if (isa >= CRIA_ISA_AMX) {
+        cria_overlay_amx_linear(out);
+        out->panel[CRIA_PANEL_Q4_COARSE] = CRIA_PANEL_Q4; /* a product of tiles takes both terms */
+    }
 #endif
 }

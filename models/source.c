@@ -56,10 +56,11 @@ static bool is_head(const cria_tensor *param) {
     return param->dims == 2 && param->dim[0].name == CRIA_DIM_VOCAB;
 }
 
-static bool is_ffn(const cria_tensor *param) {
+/* A layer below the head that bears activations of 8 bits: the feed-forward layers, and the one that ends attention. */
+static bool bears_coarse(const cria_tensor *param) {
     for (int d = 0; d < param->dims; d++)
         if (param->dim[d].name == CRIA_DIM_FFN) return true;
-    return false;
+    return param->dim[param->dims - 1].name == CRIA_DIM_HEAD_DIM;
 }
 
 static int64_t view_extent(const cria_weight_view *view, int first) {
@@ -196,7 +197,7 @@ cria_status cria_choose_panels(const cria_checkpoint *checkpoint, const cria_gra
         const cria_tensor *tensor = cria_graph_tensor(graph, t);
         panel[t] = CRIA_PANEL_F32;
         if (tensor->kind != CRIA_TENSOR_PARAM || tensor->param == CRIA_PARAM_ROPE_TABLE || tensor->dims < 2) continue;
-        panel[t] = forced == CRIA_PANEL_Q4 && is_ffn(tensor) ? CRIA_PANEL_Q4_COARSE : forced;
+        panel[t] = forced == CRIA_PANEL_Q4 && bears_coarse(tensor) ? CRIA_PANEL_Q4_COARSE : forced;
         bool quantised = forced == CRIA_PANEL_I8 || forced == CRIA_PANEL_Q8 || forced == CRIA_PANEL_Q4;
         if (is_position_table(tensor) && quantised) panel[t] = CRIA_PANEL_F32;
         if (forced != CRIA_PANEL_COUNT) continue;
@@ -204,9 +205,9 @@ cria_status cria_choose_panels(const cria_checkpoint *checkpoint, const cria_gra
         CRIA_TRY(find((void *)checkpoint, tensor, &view, err));
         bool known = type_to_panel(view.type, &panel[t]);
         /* The head's sums are the logits: there 8 bits of activations show most. The feed-forward layers are the most
-         * work and bear 8 bits best (docs/benchmarks.md, "Quality"). */
+         * work and bear 8 bits well, the attention's output best (docs/benchmarks.md, "Quality"). */
         if (panel[t] == CRIA_PANEL_Q8 && is_head(tensor)) panel[t] = CRIA_PANEL_Q8_FINE;
-        if (panel[t] == CRIA_PANEL_Q4 && is_ffn(tensor)) panel[t] = CRIA_PANEL_Q4_COARSE;
+        if (panel[t] == CRIA_PANEL_Q4 && bears_coarse(tensor)) panel[t] = CRIA_PANEL_Q4_COARSE;
         if (!known) return cria_fail(err, CRIA_ERR_UNSUPPORTED, "%s: type %s", tensor->name, cria_type_name(view.type));
     }
     return CRIA_OK;

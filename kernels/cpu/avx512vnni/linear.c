@@ -75,7 +75,7 @@ CRIA_INLINE group load_q4(const uint8_t *at, bool prefetch) {
     return g;
 }
 
-/* The grouped types: Q4 has minima; its activations, and those of Q8_FINE, are of two terms. */
+/* The grouped types: Q4 has minima; its activations, unless they are coarse, and those of Q8_FINE are of two terms. */
 enum { MINIMA = 1, FINE = 2 };
 
 /* Per group and token: the products, the scale of the weights times that of the activations, one multiply-add; of 4
@@ -209,6 +209,10 @@ void cria_dot_q4_avx512vnni(const cria_dot *dot) {
     dot_groups(dot, MINIMA | FINE);
 }
 
+static void dot_q4_coarse(const cria_dot *dot) {
+    dot_groups(dot, MINIMA);
+}
+
 void cria_linear_avx512vnni(const cria_linear_args *args, cria_worker *worker) {
     static const cria_linear_kernel i8 = {
         cria_dot_i8_avx512vnni,   cria_close_i8_avx512vnni, cria_finish_avx512, 4, 192, 1, 96, TILE_TOKENS,
@@ -219,6 +223,8 @@ void cria_linear_avx512vnni(const cria_linear_args *args, cria_worker *worker) {
         cria_dot_q8_fine_avx512vnni, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1, NULL};
     static const cria_linear_kernel q4 = {
         cria_dot_q4_avx512vnni, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1, NULL};
+    static const cria_linear_kernel q4_coarse = {
+        dot_q4_coarse, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1, NULL};
     switch (args->weight->type) {
     case CRIA_PANEL_I8:
         cria_linear_run(args, worker, &i8);
@@ -231,6 +237,9 @@ void cria_linear_avx512vnni(const cria_linear_args *args, cria_worker *worker) {
         return;
     case CRIA_PANEL_Q4:
         cria_linear_run(args, worker, &q4);
+        return;
+    case CRIA_PANEL_Q4_COARSE:
+        cria_linear_run(args, worker, &q4_coarse);
         return;
     default:
         cria_linear_avx512(args, worker);
