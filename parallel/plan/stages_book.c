@@ -17,7 +17,7 @@ typedef struct {
 struct cria_stage_book {
     cria_book_task task;
     cria_layer_task layer_task;
-    int *last_use;
+    int *last_use, *first_use;
     cria_stage_layer *layer;
     int layers, kinds;
     bool experts; /* some layer has them */
@@ -33,6 +33,15 @@ static int *find_last_uses(const cria_graph *graph) {
         for (int k = 0; k < CRIA_MAX_INPUTS; k++)
             if (cria_graph_op(graph, i)->input[k] >= 0) last[cria_graph_op(graph, i)->input[k]] = i;
     return last;
+}
+
+static int *find_first_uses(const cria_graph *graph) {
+    int *first = malloc(((size_t)cria_graph_tensors(graph) + 1) * sizeof *first);
+    for (int t = 0; first && t < cria_graph_tensors(graph); t++) first[t] = cria_graph_ops(graph);
+    for (int i = cria_graph_ops(graph) - 1; first && i >= 0; i--)
+        for (int k = 0; k < CRIA_MAX_INPUTS; k++)
+            if (cria_graph_op(graph, i)->input[k] >= 0) first[cria_graph_op(graph, i)->input[k]] = i;
+    return first;
 }
 
 /* Bytes of values made before an operator and read from it on. */
@@ -183,10 +192,13 @@ cria_status cria_stage_book_create(const cria_book_task *task, cria_stage_book *
     if (!book) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for the planner");
     book->task = *task;
     book->last_use = find_last_uses(task->graph);
-    cria_status status = book->last_use ? CRIA_OK : cria_fail(err, CRIA_ERR_MEMORY, "no memory for the planner");
+    book->first_use = find_first_uses(task->graph);
+    cria_status status =
+        book->last_use && book->first_use ? CRIA_OK : cria_fail(err, CRIA_ERR_MEMORY, "no memory for the planner");
     book->layer_task = (cria_layer_task){.graph = task->graph,
                                          .cluster = task->cluster,
                                          .last_use = book->last_use,
+                                         .first_use = book->first_use,
                                          .train = task->train,
                                          .phase = {task->phase[0], task->phase[1]},
                                          .element = task->element,
@@ -213,6 +225,7 @@ void cria_stage_book_destroy(cria_stage_book *book) {
     free(book->mesh);
     free(book->layer);
     free(book->last_use);
+    free(book->first_use);
     free(book);
 }
 

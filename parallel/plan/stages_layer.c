@@ -25,7 +25,7 @@ typedef struct {
     tensor_state *state;
     int states;
     cria_layer_cost *out;
-    int phase, end_op;
+    int phase, first_op, end_op;
 } walk;
 
 cria_sharding cria_layer_boundary(const cria_tensor *tensor, unsigned batch_axes) {
@@ -263,8 +263,12 @@ static void finish_tensor(walk *w, tensor_state *s) {
         count_collective(w->mesh, CRIA_RESHARD_REDUCE_SCATTER, axis, bytes, &out->scatter, &out->scatter_sent);
         cut /= w->mesh->size[axis];
     }
-    w->out->parameters += elements;
-    w->out->cut_parameters += cut;
+    bool behind = task->last_use[s->tensor] >= w->end_op,
+         before = task->first_use && task->first_use[s->tensor] < w->first_op;
+    int kind = tensor->param == CRIA_PARAM_ROPE_TABLE ? CRIA_SHARED_ANGLES : CRIA_SHARED_TABLE;
+    bool shared = task->first_use && (behind || before);
+    *(shared ? &w->out->shared[kind] : &w->out->parameters) += elements;
+    *(shared ? &w->out->cut_shared[kind] : &w->out->cut_parameters) += cut;
 }
 
 static bool walk_phase(walk *w, int first_op, int end_op, const int *type, const cria_strategy *strategies) {
@@ -285,7 +289,7 @@ static bool walk_phase(walk *w, int first_op, int end_op, const int *type, const
 bool cria_layer_evaluate(const cria_layer_task *task, int first_op, int end_op, const cria_mesh *mesh, const int *type,
                          unsigned batch_axes, const cria_strategy *strategies, cria_layer_cost *out) {
     *out = (cria_layer_cost){0};
-    walk w = {.task = task, .mesh = mesh, .batch_axes = batch_axes, .out = out, .end_op = end_op};
+    walk w = {.task = task, .mesh = mesh, .batch_axes = batch_axes, .out = out, .first_op = first_op, .end_op = end_op};
     w.state = malloc(((size_t)(end_op - first_op) * (CRIA_MAX_INPUTS + 1) + 1) * sizeof *w.state);
     bool good = w.state != NULL;
     int phases = task->train ? 1 : CRIA_PHASES;
@@ -297,8 +301,8 @@ bool cria_layer_evaluate(const cria_layer_task *task, int first_op, int end_op, 
     for (int i = 0; good && i < w.states; i++) finish_tensor(&w, &w.state[i]);
     const cria_device_type *device = cria_cluster_type(task->cluster, type[0]);
     /* The optimizer reads and writes all its state, gradients and weights. */
-    out->update =
-        out->parameters * 2 * (task->optimizer + 2 * task->element.weight) / cria_device_speed(device, 0, true);
+    double updated = out->parameters + out->shared[CRIA_SHARED_TABLE];
+    out->update = updated * 2 * (task->optimizer + 2 * task->element.weight) / cria_device_speed(device, 0, true);
     free(w.state);
     return good;
 }

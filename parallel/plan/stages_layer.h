@@ -15,11 +15,15 @@ typedef struct {
     const cria_graph *graph;
     const cria_cluster *cluster;
     const int *last_use; /* [tensors]: the last operator that reads it; -1: none */
+    /* [tensors]: the first one; NULL: no layer shares parameters with others, as far as is asked. */
+    const int *first_use;
     bool train;
     cria_step_shape phase[CRIA_PHASES];
     cria_element element;
     double optimizer; /* bytes per parameter beside weights and gradients */
 } cria_layer_task;
+
+enum { CRIA_SHARED_TABLE, CRIA_SHARED_ANGLES, CRIA_SHARED };
 
 /* Seconds of one phase. */
 typedef struct {
@@ -37,6 +41,9 @@ typedef struct {
     double sync_sent, gather_sent, scatter_sent; /* bytes of what takes those seconds */
     double parameters;                           /* elements held */
     double cut_parameters;                       /* elements held if they are cut over the batch axes too */
+    /* The same of parameters that other layers read too, a tied embedding and tables of angles: a stage has them once.
+     * Not among those above. */
+    double shared[CRIA_SHARED], cut_shared[CRIA_SHARED];
     double saved; /* training: kept of a micro-batch for the backward pass, if nothing is computed again */
     double input; /* of the values that come in: what is kept if all is computed again */
     double work;  /* the most that is live inside an operator */

@@ -33,7 +33,14 @@ bool cria_range_add(cria_stage_book *book, cria_range_sums *s, int layer, int me
     s->scatter += c->scatter;
     s->parameters += c->parameters;
     s->cut_parameters += c->cut_parameters;
-    s->most_parameters = fmax(s->most_parameters, c->parameters);
+    s->most_parameters = fmax(s->most_parameters, c->parameters + c->shared[CRIA_SHARED_TABLE]);
+    for (int k = 0; k < CRIA_SHARED; k++) {
+        if (c->shared[k] <= s->shared[k]) continue;
+        double new = (c->shared[k] - s->shared[k]) / c->shared[k];
+        s->parameters += new * c->shared[k];
+        s->cut_parameters += new * c->cut_shared[k];
+        s->shared[k] = c->shared[k];
+    }
     s->work = fmax(s->work, c->work);
     s->kv += c->kv;
     s->saved += c->saved;

@@ -12,7 +12,8 @@ typedef struct {
     double redo; /* forward once more, of layers that recompute */
     double sync, update, gather, scatter;
     double sent[CRIA_PHASES], redo_sent, sync_sent, gather_sent, scatter_sent; /* bytes, as cria_layer_cost */
-    double parameters, cut_parameters, most_parameters, work, kv;
+    double parameters, cut_parameters, most_parameters, work, kv; /* parameters: with what layers share, once */
+    double shared[CRIA_SHARED];
     double saved, kept, most_saved; /* kept: if layers recompute; most_saved: of one of these layers */
 } cria_range_sums;
 

@@ -21,7 +21,7 @@ enum { MOST_GRAPHS = 64 };
 typedef struct {
     cria_graph *graph;
     cria_type type;          /* the checkpoint's */
-    cria_weight_rates rates; /* as the runtime would hold them on this machine; of == NULL: elsewhere */
+    cria_weight_rates rates; /* as the runtime would hold them; of == NULL: where it was not measured */
     const char *net;
     bool batched; /* the net has a batch to set */
     struct {
@@ -59,7 +59,8 @@ static void close_model(plan_model *m) {
     free(m->rates.of);
 }
 
-static cria_status open_model(const cria_command *command, plan_model *m, cria_error *err) {
+/* `measured`: the devices run this program's kernels, which hold weights in types of their own. */
+static cria_status open_model(const cria_command *command, bool measured, plan_model *m, cria_error *err) {
     const cria_main_options *o = command->options;
     bool train = strcmp(o->objective, "train") == 0;
     *m = (plan_model){.net = o->net, .type = CRIA_F16};
@@ -74,8 +75,7 @@ static cria_status open_model(const cria_command *command, plan_model *m, cria_e
     CRIA_TRY(cria_read_config(command->path, &config, err));
     CRIA_TRY(cria_model_graph(&config, &m->graph, err));
     m->type = config.type;
-    if (!train && strncmp(o->cluster, "this", 4) == 0)
-        CRIA_TRY(cria_weight_rates_find(command, &config, m->graph, &m->rates, err));
+    if (!train && measured) CRIA_TRY(cria_weight_rates_find(command, &config, m->graph, &m->rates, err));
     if (train) cria_graph_set_sequence(m->graph, o->sequence_length);
     return CRIA_OK;
 }
@@ -130,7 +130,7 @@ static cria_status check_plan(const cria_command *command, cria_error *err) {
     cria_status status;
     if (command->path || o->net) {
         plan_model m = {0};
-        status = open_model(command, &m, err);
+        status = open_model(command, false, &m, err);
         cria_plan *plan = NULL;
         if (status == CRIA_OK) status = cria_plan_read(o->check, m.graph, &plan, &notes, err);
         cria_plan_destroy(plan);
@@ -216,7 +216,8 @@ cria_status cria_command_plan(const cria_command *command, cria_error *err) {
     } else if (o->published) {
         status = cria_plan_published(cluster, o->json, !o->json, err);
     } else {
-        status = open_model(command, &model, err);
+        bool measured = cria_cluster_type(cluster, cria_cluster_type_of(cluster, 0))->samples > 0;
+        status = open_model(command, measured, &model, err);
         if (status == CRIA_OK) status = plan_model_on(command, &model, cluster, err);
     }
     close_model(&model);

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 from conftest import DEFAULT_MODEL
-from server import CRIA, FIXTURES
+from server import CRIA, FIXTURES, ROOT
 
 OPT = FIXTURES / "models" / "opt-f16-text"
 
@@ -105,6 +105,25 @@ def test_inspect_finds_that_a_checkpoint_lacks_what_its_configuration_asks_for(t
 def test_inspect_names_the_parameters_and_their_bytes():
     text = cria("inspect", OPT)
     assert "embed_tokens" in text
+
+
+@pytest.mark.parametrize("model", [DEFAULT_MODEL])
+def test_plans_for_a_measured_cluster_know_in_which_types_weights_are_held(model, tmp_path):
+    cluster = json.loads((ROOT / "configs" / "clusters" / "two-cores.json").read_text())
+    cluster["hosts"][0]["devices"][0]["count"] = 1
+    asked = (model, "--prompt-tokens", 1, "--new-tokens", 1, "--batch", 1, "--json")
+
+    def megabytes():
+        path = tmp_path / "cluster.json"
+        path.write_text(json.dumps(cluster))
+        return json.loads(cria("plan", *asked, "--cluster", path))["stages"][0]["memory"] / 1e6
+
+    elsewhere = megabytes()
+    for device in cluster["devices"].values():
+        device["measured"] = [{"operator": "norm", "type": "f32", "rows": 1, "columns": 576, "seconds": 1e-6}]
+    held = float(next(line for line in cria("inspect", model).splitlines() if line.startswith("weights")).split()[1])
+    # a table that is both embedding and head, and one of angles that all layers read, count once
+    assert held * 0.95 < megabytes() < held * 1.1 < elsewhere
 
 
 def test_bench_reports_prefill_and_decode_speed():
