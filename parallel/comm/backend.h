@@ -38,6 +38,9 @@ typedef struct {
 } cria_comm_wait;
 cria_status cria_comm_wait_check(cria_comm *comm, cria_comm_wait *wait, int peer, bool idle, const char *what,
                                  cria_error *err);
+/* The last part of it: fails where the world is not well, or where the wait is past its deadline. */
+cria_status cria_comm_wait_may_go_on(cria_comm *comm, uint64_t start_ns, int peer, bool idle, const char *what,
+                                     cria_error *err);
 cria_comm_options cria_comm_options_fill(const cria_comm_options *options);
 
 #endif

@@ -76,6 +76,13 @@ static cria_status too_late(cria_comm *comm, int peer, const char *what, cria_er
     return cria_health_check(comm->health, err);
 }
 
+cria_status cria_comm_wait_may_go_on(cria_comm *comm, uint64_t start_ns, int peer, bool idle, const char *what,
+                                     cria_error *err) {
+    CRIA_TRY(cria_comm_check(comm, err));
+    double waited = cria_seconds_between(start_ns, cria_clock_ns());
+    return idle || waited <= comm->options.deadline_seconds ? CRIA_OK : too_late(comm, peer, what, err);
+}
+
 cria_status cria_comm_wait_check(cria_comm *comm, cria_comm_wait *wait, int peer, bool idle, const char *what,
                                  cria_error *err) {
     unsigned round = wait->rounds++;
@@ -87,11 +94,7 @@ cria_status cria_comm_wait_check(cria_comm *comm, cria_comm_wait *wait, int peer
     }
     if (wait->start_ns == 0) wait->start_ns = cria_clock_ns();
     unsigned gentle = comm->options.spin ? round - SPIN_ROUNDS : round;
-    if (gentle % CHECK_EVERY == 0) {
-        CRIA_TRY(cria_comm_check(comm, err));
-        double waited = cria_seconds_between(wait->start_ns, cria_clock_ns());
-        if (!idle && waited > comm->options.deadline_seconds) return too_late(comm, peer, what, err);
-    }
+    if (gentle % CHECK_EVERY == 0) CRIA_TRY(cria_comm_wait_may_go_on(comm, wait->start_ns, peer, idle, what, err));
     if (gentle < YIELD_ROUNDS) {
         sched_yield();
     } else {

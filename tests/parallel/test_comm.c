@@ -6,10 +6,11 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <time.h>
 
 #include <cmocka.h>
 
-enum { MOST = 5 };
+enum { MOST = 5, LATE_ROUNDS = 300 };
 
 typedef struct {
     cria_comm *comm;
@@ -41,7 +42,8 @@ static void every_operation_gives_what_one_rank_would_compute(void **state) {
     (void)state;
     rank_thread ranks[MOST];
     for (int size = 1; size <= MOST; size++) {
-        on_ranks(size, NULL, check_all, ranks);
+        const cria_comm_options spinning = {.spin = true};
+        on_ranks(size, size % 2 ? &spinning : NULL, check_all, ranks);
         for (int r = 0; r < size; r++) assert_int_equal(ranks[r].result, 0);
     }
     cria_comm *self;
@@ -49,6 +51,33 @@ static void every_operation_gives_what_one_rank_would_compute(void **state) {
     assert_int_equal(cria_comm_create_self(&self, &err), CRIA_OK);
     assert_int_equal(comm_check_all(self, 10000), 0);
     cria_comm_destroy(self);
+}
+
+/* In every round another rank is late for the meeting, and then for its message. */
+static void *be_late(void *context) {
+    rank_thread *t = context;
+    int rank = cria_comm_rank(t->comm), size = cria_comm_size(t->comm);
+    for (int round = 0; round < LATE_ROUNDS && t->result == CRIA_OK; round++) {
+        float data = 1;
+        if (round % size == rank) nanosleep(&(struct timespec){0, 1000000}, NULL);
+        t->result = (int)cria_comm_all_reduce(t->comm, &data, 1, &t->err);
+        if (t->result == CRIA_OK && data != (float)size) t->result = -1;
+        int next = (rank + 1) % size, before = (rank + size - 1) % size;
+        if (round % size == rank) nanosleep(&(struct timespec){0, 1000000}, NULL);
+        if (t->result == CRIA_OK) t->result = (int)cria_comm_send(t->comm, next, &data, sizeof data, &t->err);
+        if (t->result == CRIA_OK) t->result = (int)cria_comm_recv(t->comm, before, &data, sizeof data, &t->err);
+    }
+    return NULL;
+}
+
+static void who_sleeps_is_woken_by_who_is_late(void **state) {
+    (void)state;
+    rank_thread ranks[MOST];
+    uint64_t start = cria_clock_ns();
+    on_ranks(3, NULL, be_late, ranks);
+    for (int r = 0; r < 3; r++) assert_int_equal(ranks[r].result, CRIA_OK);
+    /* Who is not woken looks by itself after 50 ms. */
+    assert_true(cria_seconds_between(start, cria_clock_ns()) < LATE_ROUNDS * 0.045);
 }
 
 /* Rank 2 gives up; the others wait for each other in every kind of operation. */
@@ -121,6 +150,7 @@ static void impossible_sizes_and_peers_are_errors(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_operation_gives_what_one_rank_would_compute),
+        cmocka_unit_test(who_sleeps_is_woken_by_who_is_late),
         cmocka_unit_test(an_abort_ends_every_wait_and_names_the_rank),
         cmocka_unit_test(a_rank_that_does_not_come_is_named_after_the_deadline),
         cmocka_unit_test(impossible_sizes_and_peers_are_errors),
