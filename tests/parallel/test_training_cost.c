@@ -135,6 +135,61 @@ static void costs_derived_from_forward_strategies_are_those_of_the_training_grap
     cria_cluster_destroy(cluster);
 }
 
+/* The cost of a whole net on a line of devices that has the batch cut over it. */
+static cria_layer_cost along_the_batch(const char *net, cria_step_shape shape, int devices, bool experts) {
+    cria_cluster *cluster;
+    cria_graph *g = network(net, 0);
+    int ops = cria_graph_ops(g), *last = malloc(((size_t)cria_graph_tensors(g) + 1) * sizeof *last);
+    int device[MOST], type[MOST];
+    double share[2 * MOST];
+    assert_int_equal(cria_cluster_read(CRIA_SOURCE_DIR "/configs/clusters/p3.16xlarge.json:1x8", &cluster, NULL),
+                     CRIA_OK);
+    for (int t = 0; t < cria_graph_tensors(g); t++) cria_graph_uses(g, t, &last[t]);
+    for (int d = 0; d < MOST; d++) {
+        device[d] = d;
+        type[d] = cria_cluster_type_of(cluster, d);
+    }
+    cria_layer_task task = training(g, cluster, last, shape);
+    cria_mesh mesh = cria_cost_mesh(cluster, device, devices, 1, CRIA_RATE_F16, false, share);
+    cria_strategy *strategy = calloc((size_t)ops, sizeof *strategy);
+    cria_axis_use use[] = {devices > 1 ? CRIA_AXIS_BATCH : CRIA_AXIS_IDLE, CRIA_AXIS_IDLE};
+    cria_layer_usual_way(&task, 0, ops, &mesh, use, experts, strategy);
+    cria_layer_cost cost;
+    assert_true(cria_layer_evaluate(&task, 0, ops, &mesh, type, devices > 1, strategy, &cost));
+    free(strategy);
+    free(last);
+    cria_graph_destroy(g);
+    cria_cluster_destroy(cluster);
+    return cost;
+}
+
+/* Groups of tokens lie where their sequences do, so that nothing travels forward and every gradient is summed; experts
+ * that are cut over the batch get their tokens from everywhere, and only the rest is summed. */
+static void tokens_travel_to_experts_or_their_gradients_are_summed(void **state) {
+    (void)state;
+    const char *net = "moe:layers=1,hidden=256,heads=4,seq=128,batch=8,vocab=512,experts=8,group=128";
+    const cria_step_shape shape = {1024, 1024, 8, 128};
+    cria_layer_cost data = along_the_batch(net, shape, 4, false), cut = along_the_batch(net, shape, 4, true);
+    const double experts = 2.0 * 8 * 256 * 8 * 256; /* parameters */
+    assert_true(data.sent[0] == 0);
+    assert_true(fabs(data.parameters - cut.parameters - experts * 3 / 4) < 1);
+    /* An all-reduce sends 2 * 3 / 4 of what it sums. */
+    assert_true(fabs(data.sync_sent - cut.sync_sent - experts * half.weight * 1.5) < 1);
+    /* Every device sends 3 / 4 of its part of two choices for each token, there and back. */
+    double all_to_all = 2 * 2 * 3.0 / 4 * (1024 / 4) * 256 * half.activation;
+    assert_true(fabs(cut.sent[0] - all_to_all) < 1e-3 * all_to_all);
+}
+
+/* Of a product its input, which is ReLU's output; ReLU's own input is not needed again, that of GELU would be. */
+static void a_relu_between_products_keeps_nothing_of_its_own(void **state) {
+    (void)state;
+    const cria_step_shape shape = {32, 32, 32, 1};
+    double hidden = 32 * 64 * half.activation;
+    assert_true(fabs(along_the_batch("mlp:layers=3,hidden=64,batch=32", shape, 1, false).saved - 2 * hidden) < 1);
+    assert_true(fabs(along_the_batch("mlp:layers=3,hidden=64,batch=32,relu=1", shape, 1, false).saved - 2 * hidden) <
+                1);
+}
+
 /* Where a byte takes a second and nothing else does, seconds and bytes of every collective are the same number:
  * forward, backward, of gradients, and of parameters that are gathered. */
 static void as_many_bytes_are_sent_as_are_paid_for(void **state) {
@@ -151,7 +206,8 @@ static void as_many_bytes_are_sent_as_are_paid_for(void **state) {
     cria_strategy *strategy = calloc((size_t)ops, sizeof *strategy);
     for (size_t m = 0; m < sizeof shapes / sizeof *shapes; m++) {
         cria_mesh mesh = {.size = {shapes[m][0], shapes[m][1]}, .beta = {1, 1}};
-        cria_layer_usual_way(&task, 0, ops, &mesh, (cria_axis_use[]){CRIA_AXIS_BATCH, CRIA_AXIS_TENSOR}, false, strategy);
+        cria_layer_usual_way(&task, 0, ops, &mesh, (cria_axis_use[]){CRIA_AXIS_BATCH, CRIA_AXIS_TENSOR}, false,
+                             strategy);
         cria_layer_cost c;
         assert_true(cria_layer_evaluate(&task, 0, ops, &mesh, type, 1, strategy, &c));
         for (int p = 0; p < CRIA_PHASES; p++) {
@@ -175,6 +231,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(costs_derived_from_forward_strategies_are_those_of_the_training_graph),
         cmocka_unit_test(as_many_bytes_are_sent_as_are_paid_for),
+        cmocka_unit_test(a_relu_between_products_keeps_nothing_of_its_own),
+        cmocka_unit_test(tokens_travel_to_experts_or_their_gradients_are_summed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
