@@ -6,7 +6,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { MOST_BYTES = 4 << 20, ROUNDS = 5 };
+enum { MOST_BYTES = 4 << 20, ROUNDS = 5, FEWEST_ROUNDS = 3 };
+static const double SLOW_SECONDS = 0.02; /* a round that takes longer is cut short */
 
 typedef struct {
     cria_comm *comm;
@@ -39,22 +40,40 @@ static int ascending(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+/* How often to measure, as the first rank decides for all by what one call took: where a link is slow, and so is
+ * steady, few calls say as much as many, and nobody waits for it at every start. */
+static cria_status decide(const links *l, double once_seconds, int *repeats, int *rounds, cria_error *err) {
+    int decided[2] = {*repeats, ROUNDS};
+    if (once_seconds * *repeats > SLOW_SECONDS) {
+        decided[0] = once_seconds > SLOW_SECONDS ? 1 : (int)(SLOW_SECONDS / once_seconds);
+        decided[1] = FEWEST_ROUNDS;
+    }
+    CRIA_TRY(cria_comm_broadcast(l->comm, 0, decided, sizeof decided, err));
+    *repeats = decided[0];
+    *rounds = decided[1];
+    return CRIA_OK;
+}
+
 /* The median of a few rounds, as the first rank sees it; all ranks make the same calls. */
 static cria_status measure(const links *l, cria_link_operation operation, int64_t bytes, int repeats, double *out,
                            cria_error *err) {
     double times[ROUNDS];
-    int size = cria_comm_size(l->comm);
+    int size = cria_comm_size(l->comm), rounds = 1;
     int64_t floats = bytes / (int64_t)sizeof(float);
     for (int r = 0; r < size; r++)
         l->counts[r] = (cria_comm_part(floats, size, r + 1) - cria_comm_part(floats, size, r)) * (int64_t)sizeof(float);
-    for (int round = -1; round < ROUNDS; round++) { /* the first is not counted */
+    for (int round = -1; round < rounds; round++) { /* the first is one call, and is not counted */
         CRIA_TRY(cria_comm_barrier(l->comm, err));
         uint64_t start = cria_clock_ns();
-        for (int i = 0; i < repeats; i++) CRIA_TRY(once(l, operation, bytes, err));
-        if (round >= 0) times[round] = cria_seconds_between(start, cria_clock_ns()) / repeats;
+        for (int i = 0; i < (round < 0 ? 1 : repeats); i++) CRIA_TRY(once(l, operation, bytes, err));
+        double seconds = cria_seconds_between(start, cria_clock_ns());
+        if (round < 0)
+            CRIA_TRY(decide(l, seconds, &repeats, &rounds, err));
+        else
+            times[round] = seconds / repeats;
     }
-    qsort(times, ROUNDS, sizeof *times, ascending);
-    *out = times[ROUNDS / 2] / (operation == CRIA_LINK_SEND ? 2 : 1);
+    qsort(times, (size_t)rounds, sizeof *times, ascending);
+    *out = times[rounds / 2] / (operation == CRIA_LINK_SEND ? 2 : 1);
     return cria_comm_broadcast(l->comm, 0, out, sizeof *out, err);
 }
 
