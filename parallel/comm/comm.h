@@ -35,6 +35,13 @@ cria_status cria_comm_create_threads(int size, const cria_comm_options *options,
  * share memory, others send messages; a sum over several hosts crosses the link between two of them once each way, as
  * long as the ranks of a host follow each other. */
 cria_status cria_comm_create_mpi(const cria_comm_options *options, cria_comm **out, cria_error *err);
+/* Ranks that own GPUs (builds with CRIA_CUDA; otherwise CRIA_ERR_UNSUPPORTED). `control` joins the same ranks, from
+ * cria_comm_create_mpi or split from that, and is owned from then on, also where this fails; `device`: the CUDA device
+ * of this rank on its host, no two ranks may share one. Collective. All that is said here holds: sums are in rank
+ * order, because the ranks add what NCCL brings; failures are those of `control`, and NCCL's own. Arrays may lie in
+ * memory of the host or of the device. Short messages and broadcasts (64 kB) go through `control`, and may return
+ * before the other side receives; a longer message waits for its receiver. */
+cria_status cria_comm_create_nccl(cria_comm *control, int device, cria_comm **out, cria_error *err);
 /* Ranks of the same colour, ordered by their present rank, get a communicator of their own; a negative colour gives
  * NULL. Collective. It must be destroyed before the communicator that it was split from. */
 cria_status cria_comm_split(cria_comm *comm, int color, cria_comm **out, cria_error *err);
@@ -45,7 +52,7 @@ int cria_comm_size(const cria_comm *comm);
 /* Bytes of array data that this rank has sent through this communicator, as cria_comm_*_bytes count them: what direct
  * exchanges need, whatever way a backend takes. */
 uint64_t cria_comm_sent(const cria_comm *comm);
-/* What a backend does its work on: "self", "threads", "shared memory", "hosts", "messages". */
+/* What a backend does its work on: "self", "threads", "shared memory", "hosts", "messages", "nccl". */
 const char *cria_comm_backend(const cria_comm *comm);
 
 /* data[i] = sum over ranks, in place. */
