@@ -6,6 +6,10 @@
 #include "parallel/comm/comm.h"
 #include "tests/parallel/comm_case.h"
 
+#if defined(CRIA_CUDA)
+#include "kernels/cuda/device.h"
+#endif
+
 #include <signal.h>
 #include <unistd.h>
 
@@ -14,6 +18,8 @@ static int lose(cria_comm *comm, int victim, int signal) {
     int rank = cria_comm_rank(comm), size = cria_comm_size(comm);
     cria_error err = {0};
     float data[100] = {0};
+    int pid = (int)getpid();
+    COMM_CHECK(cria_comm_broadcast(comm, victim, &pid, sizeof pid, &err) == CRIA_OK, "%s", err.message);
     if (rank == victim) {
         usleep(200000);
         raise(signal);
@@ -29,6 +35,7 @@ static int lose(cria_comm *comm, int victim, int signal) {
     fprintf(stderr, "rank %d was told after %.1f s: %s\n", rank, waited, err.message);
     /* The first rank is the last to go, so that the launcher ends nobody who still has something to say. */
     sleep(rank == 0 ? 1 : 0);
+    if (rank == 0) kill(pid, SIGKILL); /* a stopped one would stay, and mpirun with it */
     _exit(rank == 0 ? 7 : 0);
 }
 
@@ -65,6 +72,24 @@ static int send(cria_comm *comm, const char *what, int64_t count) {
     return 0;
 }
 
+#if defined(CRIA_CUDA)
+enum { SKIPPED = 77 };
+
+/* Rank r gets the host's GPU r. */
+static int own_gpus(cria_comm **comm) {
+    int rank = cria_comm_rank(*comm), devices = cria_cuda_devices();
+    cria_error err = {0};
+    if (devices < cria_comm_size(*comm)) {
+        if (rank == 0) printf("skipped: %d GPUs for %d ranks\n", devices, cria_comm_size(*comm));
+        cria_comm_destroy(*comm);
+        return SKIPPED;
+    }
+    if (cria_comm_create_nccl(*comm, rank, comm, &err) == CRIA_OK) return 0;
+    fprintf(stderr, "rank %d: %s\n", rank, err.message);
+    return 1;
+}
+#endif
+
 int main(int argc, char **argv) {
     if (argc < 3) return 2;
     cria_comm_options options = {.spin = true, .ranks_per_host = atoi(argv[2])};
@@ -74,6 +99,10 @@ int main(int argc, char **argv) {
         fprintf(stderr, "%s\n", err.message);
         return 1;
     }
+#if defined(CRIA_CUDA)
+    int owned = strcmp(argv[1], "nccl") == 0 ? own_gpus(&comm) : 0;
+    if (owned) return owned;
+#endif
     if (strcmp(cria_comm_backend(comm), argv[1]) != 0) {
         fprintf(stderr, "the backend is %s\n", cria_comm_backend(comm));
         return 1;
@@ -81,6 +110,7 @@ int main(int argc, char **argv) {
     if (argc > 5) return send(comm, argv[4], atoll(argv[5]));
     if (argc > 4) return lose(comm, atoi(argv[4]), strcmp(argv[3], "stop") == 0 ? SIGSTOP : SIGKILL);
     int result = comm_check_all(comm, 2000003);
+    if (result) cria_comm_end_world(result); /* the others may wait for this rank */
     cria_comm_destroy(comm);
     return result;
 }
