@@ -75,9 +75,9 @@ void cria_panels_row_part(const cria_panels *panels, int64_t row, int64_t first,
  *     Four columns lie in the order 0 2 1 3, as the even and the odd bytes of weights are split. I8_WIDE: -128 * sum of
  *     CRIA_WIDE_RUN columns in each eighth i32, modulo 2^32; Q8_WIDE: i32 -128 * sum; Q4_WIDE: f32 sum.
  * The value is scale * s8, or scale * (16 * high + low) with low in -8..7: 8 bits of activations would lose more than 4
- * bits of weights do, but for some layers (docs/benchmarks.md, "Quality"). The sums take off the +128 of the weights, or bring in their
- * minimum. Everything after the columns is zero; a row is an odd number of cache lines long. A token (group) that holds
- * infinity or NaN gets the scale NaN. */
+ * bits of weights do, but for some layers (docs/benchmarks.md, "Quality"). The sums take off the +128 of the weights,
+ * or bring in their minimum. Everything after the columns is zero; a row is an odd number of cache lines long. A token
+ * (group) that holds infinity or NaN gets the scale NaN. */
 size_t cria_prepared_row_bytes(cria_panel_type type, int64_t cols);
 
 /* Columns of s16 whose products with s8 can be added in 32 bits, and their sum as well: 256 * 127 * 32767 < 2^31. */
