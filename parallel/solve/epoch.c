@@ -24,7 +24,15 @@ enum {
 };
 #define FIRST_RUN INT64_C(100000)
 #define LEAST_STEP 1e-7
+/* By the clock, a run takes this share of the time that has passed. Annealing has settled once SETTLED_RUNS in a row
+ * have each gained less than SETTLED of what there is, and the bound is within SETTLED_GAP: from then on a run anneals
+ * for a part of it only, the last by the clock for another, every third not at all: the rest are windows. */
 #define RUN_SHARE 0.12
+#define SETTLED 1e-3
+#define SETTLED_RUNS 3
+#define SETTLED_GAP 0.015
+#define COOL 0.8
+#define LAST_COOL 0.5
 /* The dual rests once PATIENCE passes have closed less than this part of the gap. */
 #define LEAST_GAIN 0.015
 enum { WARM_PASSES = 60, PATIENCE = 150, MOVES_PER_NODE = 1000 };
@@ -33,7 +41,7 @@ enum { WARM_PASSES = 60, PATIENCE = 150, MOVES_PER_NODE = 1000 };
 typedef struct {
     cria_search search;
     cria_anneal run;
-    int runs;
+    int runs, idle;  /* runs begun; those in a row that gained little */
     double factor;   /* of the heat of this run */
     int64_t before;  /* cost of the best answer when it began */
     bool repairing;  /* nothing fits yet */
@@ -126,7 +134,7 @@ static cria_status leave_prices(epoch *e) {
 }
 
 /* By the clock, a run takes a share of the time that has passed, and the last one all that is left: it ends cold. */
-static void time_run(const epoch *e, worker *w) {
+static void time_run(const epoch *e, worker *w, bool settled) {
     const cria_solver *s = e->solver;
     uint64_t now = cria_clock_ns();
     double passed = cria_seconds_between(s->start, now), left = cria_seconds_between(now, s->until.deadline);
@@ -134,6 +142,7 @@ static void time_run(const epoch *e, worker *w) {
     if (now >= s->until.deadline) left = 0;
     bool last = left < 2 * slot;
     if (last) {
+        if (settled) w->run.cool = LAST_COOL;
         slot = 0.97 * left; /* what it found is to be fused and written */
         w->factor = 1;
     }
@@ -146,8 +155,11 @@ static void begin_run(epoch *e, worker *w, int number) {
     const cria_solver *s = e->solver;
     w->factor = factors[(w->runs + number) % 3];
     w->run = (cria_anneal){.moves = FIRST_RUN << (w->runs / 2 < 14 ? w->runs / 2 : 14), .weight = 1};
-    if (e->timed) time_run(e, w);
-    double scale = fmax((double)s->cost - e->net.constant, 1) / e->net.nodes;
+    double above = fmax((double)s->cost - e->net.constant, 1), scale = above / e->net.nodes;
+    w->idle = w->runs > 0 && (double)w->before - (double)s->cost < SETTLED * above ? w->idle + 1 : 0;
+    bool settled = w->idle >= SETTLED_RUNS && (double)s->cost - (double)s->bound < SETTLED_GAP * fabs((double)s->cost);
+    w->run.cool = !settled ? 1 : w->runs % 3 == 2 ? 0 : COOL;
+    if (e->timed) time_run(e, w, settled);
     w->run.hot = 0.02 * scale * s->heat * w->factor;
     w->run.cold = w->run.hot / 50;
     /* while prices move, a run must not outlive them */
@@ -343,7 +355,8 @@ static cria_status leave_runs(epoch *e) {
         const worker *w = &e->worker[k];
         cria_kept_run *kept = &s->kept[k];
         free(kept->x);
-        *kept = (cria_kept_run){.run = w->run, .runs = w->runs, .factor = w->factor, .before = w->before};
+        *kept =
+            (cria_kept_run){.run = w->run, .runs = w->runs, .idle = w->idle, .factor = w->factor, .before = w->before};
         if (w->repairing || w->run.moves == 0 || w->run.over) continue;
         kept->x = malloc(((size_t)cria_problem_nodes(s->problem) + 1) * sizeof *kept->x);
         cria_status status = kept->x ? cria_reduction_expand(&s->reduction, w->search.x, kept->x) : CRIA_ERR_MEMORY;
@@ -419,6 +432,7 @@ cria_status cria_epoch(cria_solver *s) {
         cria_solver_raise(s, e->dual.best);
         for (int k = 0; k < e->threads; k++) {
             e->worker[k].runs = s->kept[k].runs;
+            e->worker[k].idle = s->kept[k].idle;
             if (s->kept[k].x)
                 take_run(e, &e->worker[k], &s->kept[k], x);
             else

@@ -7,6 +7,13 @@
 /* Trees of about 6 nodes, one in 30 proposals: of the sizes and shares tried on the contest's S and M, the best. */
 enum { BLOCK = 64, MOST_FOLLOWERS = 64, TREE_EVERY = 30, MOST_TREE_NODES = 11 };
 
+/* Once a run has cooled, windows take WINDOWS times the work of the proposals. A window has LEAST_WINDOW to MOST_WINDOW
+ * pairs of strategies. */
+#define WINDOWS 20.0
+#define LEAST_WINDOW 3e3
+#define MOST_WINDOW 1.5e5
+#define WORK_PER_PROPOSAL 150.0
+
 /* splitmix64 (Steele et al., OOPSLA'14): one multiplication chain per number, unlike the counter-based Philox. */
 static uint64_t draw(cria_search *s) {
     uint64_t z = s->seed + ++s->drawn * UINT64_C(0x9E3779B97F4A7C15);
@@ -40,12 +47,14 @@ cria_status cria_search_create(const cria_net *net, uint64_t seed, cria_search *
     CRIA_MODEL_NEW(out->arena, out->work, net->slices + 1);
     CRIA_TRY(cria_search_tree_create(net, out->arena, &out->tree));
     CRIA_TRY(cria_search_fusion_create(net, out->arena, &out->fusion));
+    CRIA_TRY(cria_search_window_create(net, out->arena, &out->window));
     CRIA_MODEL_NEW(out->arena, out->undo_node, MOST_FOLLOWERS + 1);
     CRIA_MODEL_NEW(out->arena, out->undo_strategy, MOST_FOLLOWERS + 1);
     return CRIA_OK;
 }
 
 void cria_search_deinit(cria_search *search) {
+    cria_search_window_destroy(search->window);
     cria_arena_destroy(search->arena);
     search->arena = NULL;
 }
@@ -78,6 +87,19 @@ bool cria_search_has_room(const cria_search *s, int begin, int end, double more)
             return false;
     }
     return true;
+}
+
+double cria_search_most_over(const cria_search *s, int begin, int end) {
+    double most = -INFINITY;
+    for (int b = begin / BLOCK; b * BLOCK < end; b++) {
+        int first = b * BLOCK, last = first + BLOCK < s->net->slices ? first + BLOCK : s->net->slices;
+        bool whole = begin <= first && last <= end;
+        double here = whole
+                          ? s->block_most[b]
+                          : most_of(s->over, begin > first ? begin : first, end < last ? end : last) + s->block_lift[b];
+        most = here > most ? here : most;
+    }
+    return most;
 }
 
 bool cria_search_may_take(const cria_search *s, int v, int j) {
@@ -254,6 +276,21 @@ static void propose(cria_search *s, double temperature, double weight, int64_t k
     cria_search_keep(s);
 }
 
+/* Windows around random nodes, of many sizes, every fourth with noise, until they have had their share of work. */
+static void open_windows(cria_search *s, cria_anneal *run, const cria_until *until) {
+    double budget = WINDOWS * WORK_PER_PROPOSAL * 1024, work = run->spent;
+    while (work < budget && !cria_until_over(until)) {
+        double most = LEAST_WINDOW * pow(MOST_WINDOW / LEAST_WINDOW, cria_search_uniform(s));
+        int root = cria_search_below(s, s->net->nodes);
+        if (run->windows++ % 4 == 3)
+            cria_search_kick(s, root, most / 3, run->hot * pow(10, 2 * cria_search_uniform(s) - 1), until, &work);
+        else
+            cria_search_window(s, root, most, 0, until, &work);
+    }
+    run->done += (int64_t)((work - run->spent) / WORK_PER_PROPOSAL);
+    run->spent = work - budget;
+}
+
 /* How much of the run is behind it. */
 static double part_done(const cria_anneal *run) {
     if (!run->end) return (double)run->done / (double)run->moves;
@@ -266,13 +303,14 @@ void cria_search_anneal(cria_search *s, cria_anneal *run, int64_t chunk, const a
     if (s->net->nodes == 0 || run->moves == 0) return; /* nothing to do, or not begun */
     int64_t end = run->done + chunk;
     while (run->done < end && !run->over) {
-        double part = part_done(run), left = 1 - part;
+        double part = part_done(run), cooled = part < run->cool ? part / run->cool : 1, left = 1 - cooled;
         run->over = part >= 1;
-        double temperature = run->hot * pow(run->cold / run->hot, part);
+        double temperature = run->hot * pow(run->cold / run->hot, cooled);
         double weight = run->weight * (left > 0.3 ? 1 : left / 0.3);
         int64_t stop = end - run->done < 1024 ? end : run->done + 1024;
         if (!run->end && stop > run->moves) stop = run->moves;
         while (run->done < stop) propose(s, temperature, weight, run->done++);
+        if (part >= run->cool && !run->over) open_windows(s, run, until);
         if (cria_until_over(until)) return;
         if (pause && atomic_load_explicit(pause, memory_order_relaxed)) break;
     }

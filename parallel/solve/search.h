@@ -1,9 +1,10 @@
 /* Search: an assignment that fits in memory, and simulated annealing around it (Kirkpatrick et al., Science 1983).
  *
- * A move changes one node, one node with its neighbours following, or a tree of nodes. The cost of every strategy given
- * the others is kept up to date, so that a move that is refused costs almost nothing; usage is kept in blocks of slices
- * with their largest. Memory is a hard limit; its price from the dual is part of what is minimised, so that a move
- * which frees memory is worth something to the move that needs it. One thread per object. Only for this folder. */
+ * A move changes one node, one node with its neighbours following, or a tree of nodes; windows of many are solved
+ * exactly. The cost of every strategy given the others is kept up to date, so that a move that is refused costs almost
+ * nothing; usage is kept in blocks of slices with their largest. Memory is a hard limit; its price from the dual is
+ * part of what is minimised, so that a move which frees memory is worth something to the move that needs it. One thread
+ * per object. Only for this folder. */
 #ifndef CRIA_PARALLEL_SOLVE_SEARCH_H
 #define CRIA_PARALLEL_SOLVE_SEARCH_H
 
@@ -23,6 +24,7 @@ typedef struct {
     int32_t *undo_strategy;
     struct cria_tree *tree;     /* of tree moves */
     struct cria_fusion *fusion; /* of cria_search_fuse */
+    struct cria_window *window; /* of cria_search_window */
     uint64_t seed, drawn;
     cria_arena *arena;
 } cria_search;
@@ -40,6 +42,9 @@ typedef struct {
     int64_t moves, done;
     uint64_t begin, end; /* ns */
     double hot, cold, weight;
+    double cool;     /* the part of the run that anneals; then it is cold, and windows improve it */
+    double spent;    /* work that windows have had in advance */
+    int64_t windows; /* that it has had */
     bool over;
 } cria_anneal;
 
@@ -57,6 +62,8 @@ void cria_search_fuse(cria_search *search, const int32_t *x);
 void cria_search_move(cria_search *search, int v, int j);
 /* May every slice of [begin, end) take so much more? */
 bool cria_search_has_room(const cria_search *search, int begin, int end, double more);
+/* The largest usage less room in [begin, end). */
+double cria_search_most_over(const cria_search *search, int begin, int end);
 /* May node v take strategy j, by the room there is? */
 bool cria_search_may_take(const cria_search *search, int v, int j);
 /* The state becomes the best if it is cheaper and allowed; it must fit. */
@@ -69,6 +76,20 @@ double cria_search_uniform(cria_search *search);
  * Freitas, UAI'04); undone where it does not fit. */
 void cria_search_tree_move(cria_search *search, int root, int size, double temperature, double weight);
 cria_status cria_search_tree_create(const cria_net *net, cria_arena *arena, struct cria_tree **out);
+
+/* A window: connected nodes around `root`, as many as have at most `most` pairs of strategies on the edges between
+ * them, take the cheapest strategies there are for them while the rest stays as it is (large neighbourhood search;
+ * Shaw, CP'98). `noise` > 0: of costs with Gumbel noise of that temperature (perturb and MAP; Papandreou and Yuille,
+ * ICCV'11). x must fit. True if they have changed; the best is kept up to date. *work grows by what it took, in the
+ * units of the dual: 4 per pair and pass. */
+bool cria_search_window(cria_search *search, int root, double most, double noise, const cria_until *until,
+                        double *work);
+/* The same of the nodes given, of as many of them as a window may have. */
+bool cria_search_window_of(cria_search *search, const int *node, int count, const cria_until *until, double *work);
+/* A window with noise, then some without around it; undone if that is dearer than before. */
+void cria_search_kick(cria_search *search, int root, double most, double noise, const cria_until *until, double *work);
+cria_status cria_search_window_create(const cria_net *net, cria_arena *arena, struct cria_window **out);
+void cria_search_window_destroy(struct cria_window *window);
 
 cria_status cria_search_fusion_create(const cria_net *net, cria_arena *arena, struct cria_fusion **out);
 

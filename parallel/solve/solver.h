@@ -11,7 +11,7 @@
 typedef struct {
     int32_t *x; /* [nodes of the problem]; NULL: nothing is kept */
     cria_anneal run;
-    int runs;
+    int runs, idle;
     double factor;
     int64_t before;
 } cria_kept_run;
