@@ -95,6 +95,7 @@ void cria_kernels_select(cria_isa isa, cria_kernels *out) {
         cria_overlay_avx2_rows(out);
     }
     if (isa >= CRIA_ISA_AVX512) {
+        out->coarse_outputs = true;
         cria_overlay_avx512_linear(out);
         cria_overlay_avx512_rows(out);
     }

@@ -184,6 +184,7 @@ typedef struct {
     /* The type to pack a matrix into where one is wanted: the same panels, with the activations that this instruction
      * set multiplies best. Other types are computed too, but may be as slow as `ref`. */
     cria_panel_type panel[CRIA_PANEL_COUNT];
+    bool coarse_outputs; /* the layers that end attention want Q4_COARSE too, not the feed-forward layers alone */
 #define X(name) void (*name)(const cria_##name##_args *args, cria_worker *worker);
     CRIA_KERNEL_LIST(X)
 #undef X

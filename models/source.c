@@ -57,10 +57,10 @@ static bool is_head(const cria_tensor *param) {
 }
 
 /* A layer below the head that bears activations of 8 bits: the feed-forward layers, and the one that ends attention. */
-static bool bears_coarse(const cria_tensor *param) {
+static bool bears_coarse(const cria_tensor *param, bool outputs) {
     for (int d = 0; d < param->dims; d++)
         if (param->dim[d].name == CRIA_DIM_FFN) return true;
-    return param->dim[param->dims - 1].name == CRIA_DIM_HEAD_DIM;
+    return outputs && param->dim[param->dims - 1].name == CRIA_DIM_HEAD_DIM;
 }
 
 static int64_t view_extent(const cria_weight_view *view, int first) {
@@ -181,7 +181,7 @@ static bool type_to_panel(cria_type type, cria_panel_type *out) {
 }
 
 cria_status cria_choose_panels(const cria_checkpoint *checkpoint, const cria_graph *graph, const char *dtype,
-                               cria_panel_type *panel, cria_error *err) {
+                               bool coarse_outputs, cria_panel_type *panel, cria_error *err) {
     static const struct {
         const char *name;
         cria_panel_type panel;
@@ -197,7 +197,7 @@ cria_status cria_choose_panels(const cria_checkpoint *checkpoint, const cria_gra
         const cria_tensor *tensor = cria_graph_tensor(graph, t);
         panel[t] = CRIA_PANEL_F32;
         if (tensor->kind != CRIA_TENSOR_PARAM || tensor->param == CRIA_PARAM_ROPE_TABLE || tensor->dims < 2) continue;
-        panel[t] = forced == CRIA_PANEL_Q4 && bears_coarse(tensor) ? CRIA_PANEL_Q4_COARSE : forced;
+        panel[t] = forced == CRIA_PANEL_Q4 && bears_coarse(tensor, coarse_outputs) ? CRIA_PANEL_Q4_COARSE : forced;
         bool quantised = forced == CRIA_PANEL_I8 || forced == CRIA_PANEL_Q8 || forced == CRIA_PANEL_Q4;
         if (is_position_table(tensor) && quantised) panel[t] = CRIA_PANEL_F32;
         if (forced != CRIA_PANEL_COUNT) continue;
@@ -207,7 +207,7 @@ cria_status cria_choose_panels(const cria_checkpoint *checkpoint, const cria_gra
         /* The head's sums are the logits: there 8 bits of activations show most. The feed-forward layers are the most
          * work and bear 8 bits well, the attention's output best (docs/benchmarks.md, "Quality"). */
         if (panel[t] == CRIA_PANEL_Q8 && is_head(tensor)) panel[t] = CRIA_PANEL_Q8_FINE;
-        if (panel[t] == CRIA_PANEL_Q4 && bears_coarse(tensor)) panel[t] = CRIA_PANEL_Q4_COARSE;
+        if (panel[t] == CRIA_PANEL_Q4 && bears_coarse(tensor, coarse_outputs)) panel[t] = CRIA_PANEL_Q4_COARSE;
         if (!known) return cria_fail(err, CRIA_ERR_UNSUPPORTED, "%s: type %s", tensor->name, cria_type_name(view.type));
     }
     return CRIA_OK;

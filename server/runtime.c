@@ -171,7 +171,7 @@ static cria_status build_program(cria_runtime *r, const cria_main_options *optio
     CRIA_TRY(cria_checkpoint_check(&r->checkpoint, r->graph, err));
     r->panel = calloc((size_t)cria_graph_tensors(r->graph), sizeof *r->panel);
     if (!r->panel) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for %d tensors", cria_graph_tensors(r->graph));
-    CRIA_TRY(cria_choose_panels(&r->checkpoint, r->graph, options->dtype, r->panel, err));
+    CRIA_TRY(cria_choose_panels(&r->checkpoint, r->graph, options->dtype, r->kernels.coarse_outputs, r->panel, err));
     for (int t = 0; t < cria_graph_tensors(r->graph); t++) r->panel[t] = r->kernels.panel[r->panel[t]];
     CRIA_TRY(make_plan(r, request, err));
     cria_lower_options lower = {.max_tokens = r->limits.tokens,

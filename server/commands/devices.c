@@ -200,7 +200,7 @@ static cria_status count_panels(const cria_checkpoint *checkpoint, const cria_gr
                                 cria_weight_rates *out, cria_error *err) {
     cria_panel_type *panel = calloc((size_t)cria_graph_tensors(graph) + 1, sizeof *panel);
     if (!panel) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for %d tensors", cria_graph_tensors(graph));
-    cria_status status = cria_choose_panels(checkpoint, graph, dtype, panel, err);
+    cria_status status = cria_choose_panels(checkpoint, graph, dtype, false, panel, err);
     double bytes[CRIA_RATE_COUNT] = {0};
     for (int t = 0; status == CRIA_OK && t < cria_graph_tensors(graph); t++) {
         const cria_tensor *tensor = cria_graph_tensor(graph, t);

@@ -75,18 +75,22 @@ def check_traffic(network):
 
 
 def check_collectives(network):
-    """Two ranks on each host: the bytes of every collective cross the link once, whatever both ranks need or give."""
+    """Two ranks on each host: the bytes of every collective cross the link once, whatever both ranks need or give. On a busy
+    machine TCP sends some of them again, so that the least of three runs counts."""
     times, floats = 8, 1 << 20  # mpi_comm.c
-    for what, there, back in (("all-reduce", 1, 1), ("reduce-scatter", 1, 0.5), ("all-gather", 0.5, 0.5), ("broadcast", 1, 0),
-                              ("all-to-all", 1, 1)):
-        before = network.cross_bytes()
-        done = subprocess.run(["mpirun", *RUN, "--hostfile", network.hostfile(2, 2), "-n", "4", os.environ["MPI_COMM"], "hosts",
-                               "0", "send", what, str(floats)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
-        assert done.returncode == 0, done.stdout.decode()
-        sent = [(now - then) / (4 * times * floats) for now, then in zip(network.cross_bytes(), before)]
-        print(f"{what}: {sent[0]:.2f} and {sent[1]:.2f} of its bytes over the link, there and back", flush=True)
-        for got, want in zip(sent, (there, back)):
-            assert want <= got < 1.08 * want + 0.04, (what, sent)
+    for what, *least in (("all-reduce", 1, 1), ("reduce-scatter", 1, 0.5), ("all-gather", 0.5, 0.5), ("broadcast", 1, 0),
+                         ("all-to-all", 1, 1)):
+        for left in (2, 1, 0):
+            before = network.cross_bytes()
+            done = subprocess.run(["mpirun", *RUN, "--hostfile", network.hostfile(2, 2), "-n", "4", os.environ["MPI_COMM"], "hosts",
+                                   "0", "send", what, str(floats)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+            assert done.returncode == 0, done.stdout.decode()
+            sent = [(now - then) / (4 * times * floats) for now, then in zip(network.cross_bytes(), before)]
+            print(f"{what}: {sent[0]:.2f} and {sent[1]:.2f} of its bytes over the link, there and back", flush=True)
+            assert all(got >= want for got, want in zip(sent, least)), (what, sent)
+            if all(got < 1.08 * want + 0.04 for got, want in zip(sent, least)):
+                break
+            assert left, (what, sent)
 
 
 def check_cut(network, stages):
