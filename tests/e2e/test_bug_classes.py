@@ -200,14 +200,15 @@ def test_19_gauges_are_true_when_they_are_read(opt):
 
 
 def test_21_sigterm_finishes_what_runs_and_takes_nothing_new():
-    with Server(FIXTURES / "models" / "opt-f16-text", name="m") as server:
+    with Server(FIXTURES / "models" / "opt-f16-text", "--max-num-seqs", 2, name="m") as server:
         with concurrent.futures.ThreadPoolExecutor() as pool:
-            open_stream = pool.submit(stream, server, prompt="a", max_tokens=450, ignore_eos=True)
+            # Many choices, two at a time: one would be ready before anybody looked.
+            open_stream = pool.submit(stream, server, prompt="a", max_tokens=450, ignore_eos=True, n=64, temperature=1)
             while server.metrics()["vllm:num_requests_running"] == 0:
                 assert not open_stream.done()
             server.process.send_signal(signal.SIGTERM)
             events = open_stream.result(timeout=60)
-        assert events[-1]["choices"][0]["finish_reason"] == "length"
+        assert [event["choices"][0]["finish_reason"] for event in events].count("length") == 64
         assert server.stop() == 0
 
 

@@ -107,16 +107,18 @@ def test_ends_are_counted_by_their_reason(server):
         assert server.complete(PROMPT, max_tokens=30, ignore_eos=True, stop=[text[3:6]])["choices"][0][
             "finish_reason"] == "stop"
         with socket.create_connection(("127.0.0.1", server.port)) as leaver:
-            body = b'{"prompt": "a", "max_tokens": 400, "ignore_eos": true, "stream": true}'
+            body = b'{"prompt": "a", "max_tokens": 400, "ignore_eos": true, "stream": true, "n": 128, "temperature": 1}'
             leaver.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
                            b"Content-Length: %d\r\n\r\n" % len(body) + body)
             leaver.recv(100)
 
     change = moved(server, act)
     reasons = {key.partition("=")[2]: value for key, value in change.items() if key.startswith("request_success_total")}
-    assert reasons == {"stop": 1, "length": 0, "abort": 1, "error": 0}
+    # A fast machine is through with some of the choices before it sees that their client has gone.
+    assert (reasons["stop"], reasons["error"]) == (1, 0) and reasons["abort"] > 0
+    assert reasons["length"] + reasons["abort"] == 128
     # Whose client has gone counts among the ends alone: nobody waited for it.
-    assert change["e2e_request_latency_seconds_count"] == change["request_generation_tokens_count"] == 1
+    assert change["e2e_request_latency_seconds_count"] == change["request_generation_tokens_count"] == 1 + reasons["length"]
 
 
 def test_what_is_refused_moves_nothing(server):
