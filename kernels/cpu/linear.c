@@ -141,13 +141,16 @@ void cria_linear_run(const cria_linear_args *args, cria_worker *worker, const cr
                      .sums = sums};
     run.chunks = args->tokens <= FEW_TOKENS ? 1 : divide_up(run.steps, kernel->chunk_steps);
     int32_t list[LIST_MOST + CRIA_LIST_AHEAD + 1];
-    int64_t listed = kernel->listed && args->tokens <= CRIA_LISTED_TOKENS ? list_steps(&run, list) : -1;
-    if (listed >= 0) {
-        run.steps = listed;
-        run.list = list;
-    }
+    bool look = kernel->listed && args->tokens <= CRIA_LISTED_TOKENS;
     int64_t spans = divide_up(c.blocks, c.span), items = divide_up(c.panels, c.block) * spans, item, end;
     while (cria_worker_take(worker, items, 1, &item, &end)) {
+        /* Only who has an item may look: without one the others may be done, and the input may be the next layer's. */
+        int64_t listed = look ? list_steps(&run, list) : -1;
+        look = false;
+        if (listed >= 0) {
+            run.steps = listed;
+            run.list = list;
+        }
         int64_t panel = item / spans * c.block, block = item % spans * c.span;
         run_item(&run, &c, panel, least(panel + c.block, c.panels), block, least(block + c.span, c.blocks));
     }
