@@ -70,6 +70,8 @@ cria_dot_panels cria_dot_i8_avx512vnni, cria_listed_i8_avx512vnni, cria_close_i8
  * last panel is harmless. */
 enum { CRIA_PREFETCH_BYTES = 4096 };
 #define CRIA_PREFETCH(weights) _mm_prefetch((const char *)(weights) + CRIA_PREFETCH_BYTES, _MM_HINT_T0)
+/* Into the second-level cache, which waits for more lines at once than the first (docs/benchmarks.md). */
+#define CRIA_PREFETCH_FAR(weights) _mm_prefetch((const char *)(weights) + CRIA_PREFETCH_BYTES, _MM_HINT_T1)
 
 #define CRIA_INLINE static inline __attribute__((always_inline))
 /* Under a sanitizer every access of an unrolled tile carries its checks, and the compiler takes minutes: loops then. */

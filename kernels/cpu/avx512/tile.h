@@ -18,9 +18,11 @@ CRIA_INLINE void tile_steps(const uint8_t *const panel[CRIA_DOT_PANELS], const u
                             const int tokens) {
     const uint8_t *w0 = panel[0], *w1 = panel[panels - 1];
     for (; steps > 0; steps--, w0 += 64, w1 += 64, rows += 4) {
-        if (prefetch) {
+        if (prefetch && panels == 1 && tokens > 1) {
             CRIA_PREFETCH(w0);
-            if (panels > 1) CRIA_PREFETCH(w1);
+        } else if (prefetch) {
+            CRIA_PREFETCH_FAR(w0);
+            if (panels > 1) CRIA_PREFETCH_FAR(w1);
         }
         __m512i weights[CRIA_DOT_PANELS] = {_mm512_load_si512(w0)};
         if (panels > 1) weights[1] = _mm512_load_si512(w1);
