@@ -1,6 +1,7 @@
 """Plots of the results, drawn in an environment of their own that has matplotlib."""
 
 import json
+import statistics
 import subprocess
 
 import environments
@@ -58,11 +59,13 @@ def load_chart(pyplot, model, slug, rows):
               ("throughput", "requests finished per second"))
     figure, axes = pyplot.subplots(1, len(panels), figsize=(12, 3.6))
     for engine in sorted({row["engine"] for row in rows}):
-        mine = sorted((row["rate"], row) for row in rows if row["engine"] == engine and row["rate"])
+        mine = [row for row in rows if row["engine"] == engine and row["rate"]]
+        rates = sorted({row["rate"] for row in mine})
         for panel, (what, label) in zip(axes, panels):
             value = {"ttft": lambda r: 1e3 * r["report"]["ttft"]["p50"], "itl": lambda r: 1e3 * r["report"]["inter_token"]["p99"],
                      "throughput": lambda r: r["report"]["requests_per_second"]}[what]
-            panel.plot([rate for rate, _ in mine], [value(row) for _, row in mine], marker="o", label=engine)
+            points = [statistics.median(value(row) for row in mine if row["rate"] == rate) for rate in rates]
+            panel.plot(rates, points, marker="o", label=engine)
             panel.set_xlabel("requests per second")
             panel.set_title(label, fontsize=9)
             if what != "throughput":
