@@ -78,7 +78,7 @@ typedef struct {
     int threads;
     const char *isa;
     const char *weight_type; /* of the matrices that hold most bytes: "f32", "bf16", "int8", "q8", "q4" */
-    const char *kv_type; /* "f32", "bf16", "int8" */
+    const char *kv_type;     /* "f32", "bf16", "int8" */
 } cria_runtime_summary;
 void cria_runtime_summarise(const cria_runtime *runtime, cria_runtime_summary *out);
 

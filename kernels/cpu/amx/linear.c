@@ -313,8 +313,8 @@ static void linear(const cria_linear_args *args, cria_worker *worker) {
                              2 * TILE_TOKENS, NULL},
         [CRIA_PANEL_I8] = {dot_i8, cria_close_i8_avx512vnni, cria_finish_avx512, 4, CHUNK_STEPS, TILE_STEPS,
                            CRIA_MOST_TOKENS, 2 * TILE_TOKENS, NULL},
-        [CRIA_PANEL_Q4] = {dot_q4, NULL, cria_finish_avx512, CRIA_GROUP, CHUNK_GROUPS, 1, CRIA_MOST_TOKENS,
-                           TILE_TOKENS, NULL},
+        [CRIA_PANEL_Q4] = {dot_q4, NULL, cria_finish_avx512, CRIA_GROUP, CHUNK_GROUPS, 1, CRIA_MOST_TOKENS, TILE_TOKENS,
+                           NULL},
     };
     if (!kernels[args->weight->type].dot) {
         cria_linear_avx512vnni(args, worker);
