@@ -4,6 +4,7 @@
  * Decoding is given as bytes of keys and values per second against a plain read of memory, prefill as unmasked products
  * per second against a loop of nothing but f32 multiply-adds; of the samples the median, and after it the share that
  * each had of the loops beside it: least, median, most. */
+#include "bench/seconds.h"
 #include "kernels/calibrate.h"
 #include "kernels/kernels.h"
 
@@ -11,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
 enum { MOST_SAMPLES = 25, CACHE_BYTES = 208 << 20, BLOCK_TOKENS = 32, MOST_SEQUENCES = 16 };
 
@@ -52,16 +52,6 @@ static void run_loop(cria_worker *worker, void *context) {
         l->kernels->attention(&args, worker);
         cria_worker_next(worker);
     }
-}
-
-/* Processor time where there is one thread, so that a neighbour's turn is not counted; else the time that passed. */
-static double seconds(cria_pool *pool, cria_pool_job *job, void *context) {
-    clockid_t clock = cria_pool_threads(pool) == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC;
-    struct timespec start, end;
-    clock_gettime(clock, &start);
-    cria_pool_run(pool, job, context);
-    clock_gettime(clock, &end);
-    return (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) * 1e-9;
 }
 
 /* Every two bytes are 0x3c23: about 0.01 in bf16 and in f32, 35 and 60 in int8. */

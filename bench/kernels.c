@@ -5,13 +5,13 @@
  * a loop of nothing but the multiply instruction. Both are the best of several samples, the loops between them: on a
  * shared machine only the ratio means anything. */
 #include "kernels/kernels.h"
+#include "bench/seconds.h"
 #include "kernels/calibrate.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
 enum { SAMPLES = 3, ROUNDS = 5 };
 
@@ -32,16 +32,6 @@ static void run_stack(cria_worker *worker, void *context) {
             cria_worker_next(worker);
         }
     }
-}
-
-/* Processor time where there is one thread, so that a neighbour's turn is not counted; else the time that passed. */
-static double seconds(cria_pool *pool, cria_pool_job *job, void *context) {
-    clockid_t clock = cria_pool_threads(pool) == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC;
-    struct timespec start, end;
-    clock_gettime(clock, &start);
-    cria_pool_run(pool, job, context);
-    clock_gettime(clock, &end);
-    return (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) * 1e-9;
 }
 
 static void *allocate(size_t bytes) {
