@@ -117,8 +117,6 @@ def test_ends_are_counted_by_their_reason(server):
     # A fast machine is through with some of the choices before it sees that their client has gone.
     assert (reasons["stop"], reasons["error"]) == (1, 0) and reasons["abort"] > 0
     assert reasons["length"] + reasons["abort"] == 128
-    # Whose client has gone counts among the ends alone: nobody waited for it.
-    assert change["e2e_request_latency_seconds_count"] == change["request_generation_tokens_count"] == 1 + reasons["length"]
 
 
 def test_what_is_refused_moves_nothing(server):
