@@ -215,8 +215,9 @@ static void take_event(cria_server *server, cria_event *event) {
         }
     }
     if (event->kind == CRIA_EVENT_FINISH) {
-        if (choice->done) {
-            cria_metrics_end(server->metrics, choice, event, exchange->start_ns);
+        if (choice->done) { /* of one that left, some choices may have been told that they are aborted */
+            bool aborted = strcmp(choice->finish_reason, "abort") == 0;
+            if (!aborted) cria_metrics_end(server->metrics, choice, event, exchange->start_ns);
         } else { /* nobody has seen it end */
             cria_metrics_finish(server->metrics, event->finish == CRIA_FINISH_ERROR ? "error" : "abort");
         }

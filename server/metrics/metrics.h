@@ -15,8 +15,8 @@ void cria_metrics_destroy(cria_metrics *metrics);
 void cria_metrics_request(cria_metrics *metrics, const cria_generation *generation);
 /* A token of a choice that is not done yet has come. `start_ns`: when the request's head was there. */
 void cria_metrics_token(cria_metrics *metrics, cria_choice *choice, uint64_t start_ns);
-/* The engine's FINISH of a choice that is done. Its time ends with its last token: behind a stop string the engine
- * hears of the end a step later. Those that nobody waited for are left out of the times. */
+/* The engine's FINISH of a choice that is done and was not aborted: those that nobody waited for are left out of the
+ * times. Its time ends with its last token: behind a stop string the engine hears of the end a step later. */
 void cria_metrics_end(cria_metrics *metrics, const cria_choice *choice, const cria_event *event, uint64_t start_ns);
 /* A sequence ended: for this reason as its client sees it. */
 void cria_metrics_finish(cria_metrics *metrics, const char *finish_reason);
