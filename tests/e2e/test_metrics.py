@@ -154,14 +154,15 @@ def test_every_histogram_is_cumulative_and_ends_at_its_count(server):
 
 
 def test_preemptions_are_counted():
-    """A pool of 8 blocks for two sequences of 6 blocks each."""
-    with Server(FIXTURES / "models" / "opt-f16-text", "--block-size", 16, "--kv-cache-memory", 8 * 16 * 2 * 2 * 32 * 2,
+    """A pool of 24 blocks for two sequences of 20 blocks each: long ones, so that they meet even where the second comes
+    late."""
+    with Server(FIXTURES / "models" / "opt-f16-text", "--block-size", 16, "--kv-cache-memory", 24 * 16 * 2 * 2 * 32 * 2,
                 "--no-enable-prefix-caching", name="m") as server:
-        change = moved(server, lambda: server.complete([[50] * 20, [60] * 20], max_tokens=70, ignore_eos=True))
+        change = moved(server, lambda: server.complete([[50] * 20, [60] * 20], max_tokens=300, ignore_eos=True))
         assert change["num_preemptions_total"] == 1
-        assert change["generation_tokens_total"] == 140 and change["prompt_tokens_total"] == 40
+        assert change["generation_tokens_total"] == 600 and change["prompt_tokens_total"] == 40
         # What was preempted is computed again: more tokens than the two alone need, but no more than once over.
-        assert 2 * 89 < change["iteration_tokens_total_sum"] <= 3 * 89
+        assert 2 * 319 < change["iteration_tokens_total_sum"] <= 3 * 319
 
 
 HIDDEN = 32  # of the model
