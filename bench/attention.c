@@ -144,7 +144,8 @@ int main(int argc, char **argv) {
     if (b.samples < 1 || b.samples > MOST_SAMPLES) b.samples = 5;
     if (cria_pool_create(threads, &b.pool, &err) != CRIA_OK) return fail(&err);
     if (cria_isa_from_name(argc > 2 ? argv[2] : "auto", &isa, &err) != CRIA_OK) return fail(&err);
-    if (cria_calibration_create(b.pool, isa, &b.calibration, &err) != CRIA_OK) return fail(&err);
+    if (cria_calibration_create(b.pool, isa, CRIA_CALIBRATION_BYTES, &b.calibration, &err) != CRIA_OK)
+        return fail(&err);
     cria_kernels_select(isa, &kernels);
     b.cache = allocate(CACHE_BYTES);
     b.q = allocate(512 * 32 * 64 * sizeof(float));

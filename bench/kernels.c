@@ -206,7 +206,8 @@ int main(int argc, char **argv) {
     bench b = {.kernels = &kernels, .types = argc > 5 ? argv[5] : NULL, .bytes = (size_t)200 << 20};
     if (cria_pool_create(threads, &b.pool, &err) != CRIA_OK) return fail(&err);
     if (cria_isa_from_name(argc > 2 ? argv[2] : "auto", &isa, &err) != CRIA_OK) return fail(&err);
-    if (cria_calibration_create(b.pool, isa, &b.calibration, &err) != CRIA_OK) return fail(&err);
+    if (cria_calibration_create(b.pool, isa, CRIA_CALIBRATION_BYTES, &b.calibration, &err) != CRIA_OK)
+        return fail(&err);
     cria_kernels_select(isa, &kernels);
     b.weights = allocate(b.bytes);
     printf("%s, %d threads\n", kernels.name, threads);

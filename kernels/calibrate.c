@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@ enum { TILES = 4, TILE_LOOPS = LOOPS / 8 }; /* a tile instruction takes 16 cycle
 struct cria_calibration {
     cria_pool *pool;
     cria_isa isa;
+    int64_t bytes; /* of the buffer */
     char *buffer;
 };
 
@@ -156,28 +158,31 @@ static void measure_peaks(cria_pool *pool, cria_isa isa, cria_rates *out) {
 
 void cria_calibration_measure(cria_calibration *calibration, double read_bytes, cria_rates *out) {
     cria_pool *pool = calibration->pool;
-    double bytes = fmin(fmax(read_bytes, LEAST_READ), CRIA_CALIBRATION_BYTES);
+    double bytes = fmin(fmax(read_bytes, LEAST_READ), (double)calibration->bytes);
     read_context read = {calibration->buffer, calibration->isa, (int64_t)(bytes / CHUNK)};
     bytes = (double)read.chunks * CHUNK;
-    int rounds = 2 + (int)(CRIA_CALIBRATION_BYTES / bytes); /* the first fills the cache, where there is one to fill */
+    int rounds =
+        2 + (int)((double)calibration->bytes / bytes); /* the first fills the cache, where there is one to fill */
     *out = (cria_rates){.read_gbps = best_rate(pool, read_job, &read, bytes, rounds)};
 #if defined(__x86_64__)
     measure_peaks(pool, calibration->isa, out);
 #endif
 }
 
-cria_status cria_calibration_create(cria_pool *pool, cria_isa isa, cria_calibration **out, cria_error *err) {
+cria_status cria_calibration_create(cria_pool *pool, cria_isa isa, int64_t bytes, cria_calibration **out,
+                                    cria_error *err) {
+    if (bytes < LEAST_READ) bytes = LEAST_READ;
+    bytes = (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
     cria_calibration *calibration = calloc(1, sizeof *calibration);
     if (!calibration) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for a calibration");
     *calibration =
-        (cria_calibration){.pool = pool, .isa = isa, .buffer = aligned_alloc(HUGE_PAGE, CRIA_CALIBRATION_BYTES)};
+        (cria_calibration){.pool = pool, .isa = isa, .bytes = bytes, .buffer = aligned_alloc(HUGE_PAGE, (size_t)bytes)};
     if (!calibration->buffer) {
         free(calibration);
-        return cria_fail(err, CRIA_ERR_MEMORY, "no memory for a calibration buffer of %d bytes",
-                         CRIA_CALIBRATION_BYTES);
+        return cria_fail(err, CRIA_ERR_MEMORY, "no memory for a calibration buffer of %" PRId64 " bytes", bytes);
     }
-    madvise(calibration->buffer, CRIA_CALIBRATION_BYTES, MADV_HUGEPAGE);
-    memset(calibration->buffer, 1, CRIA_CALIBRATION_BYTES);
+    madvise(calibration->buffer, (size_t)bytes, MADV_HUGEPAGE);
+    memset(calibration->buffer, 1, (size_t)bytes);
     *out = calibration;
     return CRIA_OK;
 }

@@ -20,14 +20,16 @@ typedef struct {
 
 typedef struct cria_calibration cria_calibration;
 
-/* The most bytes that are read in a round: beyond any share of a cache that one machine gets. */
+/* What has to be read in a round to be beyond any share of a cache that one machine gets. */
 enum { CRIA_CALIBRATION_BYTES = 256 << 20 };
 
-/* Maps the buffer (256 MiB). The pool is borrowed. */
-cria_status cria_calibration_create(cria_pool *pool, cria_isa isa, cria_calibration **out, cria_error *err);
+/* Fills a buffer of so many bytes, at least 1 MiB: CRIA_CALIBRATION_BYTES, or each one's share of them where several
+ * calibrate on one machine at the same time. The pool is borrowed. */
+cria_status cria_calibration_create(cria_pool *pool, cria_isa isa, int64_t bytes, cria_calibration **out,
+                                    cria_error *err);
 void cria_calibration_destroy(cria_calibration *calibration);
-/* The best of a few rounds of each loop, together about 0.15 s. A round reads `read_bytes`, within 1 to 256 MiB: what
- * is to be compared may fit a cache, and then reads faster than memory gives. */
+/* The best of a few rounds of each loop, together about 0.15 s. A round reads `read_bytes`, within 1 MiB and the
+ * buffer: what is to be compared may fit a cache, and then reads faster than memory gives. */
 void cria_calibration_measure(cria_calibration *calibration, double read_bytes, cria_rates *out);
 
 #endif

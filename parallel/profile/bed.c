@@ -10,7 +10,6 @@
 #include <string.h>
 
 enum { BLOCK_TOKENS = 32, SMALL_ELEMENTS = 16384, MOST_ROUNDS = 9 };
-#define VALUE_BYTES ((int64_t)32 << 20) /* of each of the three buffers of values */
 
 struct cria_bed {
     cria_pool *pool;
@@ -49,8 +48,8 @@ static void fill_job(cria_worker *worker, void *context) {
         memset((uint8_t *)memory->data + begin * 4096, 1, (size_t)(end - begin) * 4096);
 }
 
-cria_status cria_bed_create(cria_pool *pool, const cria_kernels *kernels, double cold_bytes, cria_comm *comm,
-                            cria_bed **out, cria_error *err) {
+cria_status cria_bed_create(cria_pool *pool, const cria_kernels *kernels, double cold_bytes, int64_t value_bytes,
+                            cria_comm *comm, cria_bed **out, cria_error *err) {
     int64_t cold = (int64_t)fmin(fmax(cold_bytes, 0x1p26), 0x1p29);
     cria_bed *bed = calloc(1, sizeof *bed);
     if (!bed) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for measurements");
@@ -59,9 +58,9 @@ cria_status cria_bed_create(cria_pool *pool, const cria_kernels *kernels, double
         cria_memory *memory;
         int64_t bytes;
     } parts[] = {{&bed->cold, cold},
-                 {&bed->in, VALUE_BYTES},
-                 {&bed->out, VALUE_BYTES},
-                 {&bed->extra, VALUE_BYTES},
+                 {&bed->in, value_bytes},
+                 {&bed->out, value_bytes},
+                 {&bed->extra, value_bytes},
                  {&bed->scratch, ((int64_t)4 + cria_pool_threads(pool)) << 20}};
     cria_status status = CRIA_OK;
     for (size_t i = 0; i < sizeof parts / sizeof *parts && status == CRIA_OK; i++) {
@@ -205,8 +204,8 @@ static void prepare_of(loop *l, cria_panel_type type, int64_t rows, int64_t widt
                                      .out = l->bed->extra.data};
 }
 
-static bool fits(int64_t rows, int64_t bytes_each) {
-    return bytes_each > 0 && rows <= VALUE_BYTES / bytes_each;
+static bool fits(const cria_bed *bed, int64_t rows, int64_t bytes_each) {
+    return bytes_each > 0 && rows <= bed->in.bytes / bytes_each;
 }
 
 static bool set_linear(loop *l, const cria_sample *s, cria_panels *panels) {
@@ -219,8 +218,8 @@ static bool set_linear(loop *l, const cria_sample *s, cria_panels *panels) {
     l->part = (double)columns / s->columns;
     *panels = (cria_panels){type, columns, depth, bed->cold.data};
     l->copy_bytes = (int64_t)(cria_panels_bytes(panels->type, columns, depth) + 63) / 64 * 64;
-    if (l->copy_bytes <= 0 || l->copy_bytes > bed->cold.bytes || !fits(rows, columns * 4) ||
-        !fits(rows, (int64_t)cria_prepared_row_bytes(panels->type, depth)))
+    if (l->copy_bytes <= 0 || l->copy_bytes > bed->cold.bytes || !fits(bed, rows, columns * 4) ||
+        !fits(bed, rows, (int64_t)cria_prepared_row_bytes(panels->type, depth)))
         return false;
     l->copies = bed->cold.bytes / l->copy_bytes;
     l->linear = (cria_linear_args){
@@ -245,7 +244,7 @@ static bool set_attention(loop *l, const cria_sample *s, int64_t head_dim) {
             scratch = (int64_t)cria_attention_scratch_bytes(heads, l->layer.kv_heads, head_dim);
     int64_t ints = 2 * sequences + 1 + sequences * blocks + rows;
     if (l->layer.kv_heads < 1 || heads % l->layer.kv_heads || l->copy_bytes > bed->cold.bytes ||
-        ints > bed->int_count || !fits(rows, heads * head_dim * 4) ||
+        ints > bed->int_count || !fits(bed, rows, heads * head_dim * 4) ||
         scratch * cria_pool_threads(bed->pool) > bed->scratch.bytes)
         return false;
     l->copies = bed->cold.bytes / l->copy_bytes;
@@ -284,8 +283,8 @@ static bool set_attention(loop *l, const cria_sample *s, int64_t head_dim) {
 static bool set_rows(loop *l, const cria_sample *s, int64_t head_dim) {
     const cria_bed *bed = l->bed;
     int64_t rows = (int64_t)s->rows, width = (int64_t)s->columns;
-    if (!fits(rows, width * 4) ||
-        !fits(rows, (int64_t)cria_prepared_row_bytes(bed->kernels->panel[cria_panel_of_rate(s->rate)], width)))
+    if (!fits(bed, rows, width * 4) ||
+        !fits(bed, rows, (int64_t)cria_prepared_row_bytes(bed->kernels->panel[cria_panel_of_rate(s->rate)], width)))
         return false;
     switch (s->operator_kind) {
     case CRIA_OP_NORM:

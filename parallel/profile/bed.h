@@ -12,10 +12,11 @@
 
 typedef struct cria_bed cria_bed;
 
-/* cold_bytes: what weights and pages rotate through, within 64 MiB to 512 MiB: what a rank's part of a model has. comm:
- * ranks that measure at the same time, so that what they share is shared; NULL: this one alone. All borrowed. */
-cria_status cria_bed_create(cria_pool *pool, const cria_kernels *kernels, double cold_bytes, cria_comm *comm,
-                            cria_bed **out, cria_error *err);
+/* cold_bytes: what weights and pages rotate through, within 64 MiB to 512 MiB: what a rank's part of a model has.
+ * value_bytes: of an operator's input and of its output, what needs more is not timed. comm: ranks that measure at the
+ * same time, so that what they share is shared; NULL: this one alone. All borrowed. */
+cria_status cria_bed_create(cria_pool *pool, const cria_kernels *kernels, double cold_bytes, int64_t value_bytes,
+                            cria_comm *comm, cria_bed **out, cria_error *err);
 void cria_bed_destroy(cria_bed *bed);
 
 /* Which operators it can time: linear, norm (with the preparation of what it leaves for a product), activation (that

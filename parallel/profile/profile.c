@@ -60,9 +60,17 @@ static void find_groups(profiler *p) {
     }
 }
 
+/* Ranks that read this host's memory, and fill its caches, at the same time. */
+static int ranks_here(const profiler *p) {
+    int count = 0;
+    for (int r = 0; r < p->size; r++) count += p->host_of[r] == p->host_of[p->rank];
+    return count;
+}
+
 static cria_status measure_rates(const profiler *p, cria_rates *out, cria_error *err) {
     cria_calibration *calibration;
-    CRIA_TRY(cria_calibration_create(p->task->pool, p->task->isa, &calibration, err));
+    CRIA_TRY(cria_calibration_create(p->task->pool, p->task->isa, CRIA_CALIBRATION_BYTES / ranks_here(p), &calibration,
+                                     err));
     cria_status status = p->task->comm ? cria_comm_barrier(p->task->comm, err) : CRIA_OK;
     if (status == CRIA_OK) cria_calibration_measure(calibration, CRIA_CALIBRATION_BYTES, out);
     cria_calibration_destroy(calibration);
@@ -114,7 +122,7 @@ static cria_status time_shapes(const profiler *p, cria_bed *bed, cria_sample *sa
 
 /* As much as a rank's part of the model: what fits a cache there fits it here. */
 static double cold_bytes(const profiler *p) {
-    if (p->task->depth == CRIA_PROFILE_BRIEF) return 0x1p27;
+    if (p->task->depth == CRIA_PROFILE_BRIEF) return 0x1p27 / ranks_here(p);
     return p->task->weight_bytes > 0 ? p->task->weight_bytes / p->size : 0x1p28;
 }
 
@@ -130,7 +138,9 @@ static cria_status measure_kernels(profiler *p, cria_error *err) {
     cria_comm *alike = NULL;
     if (t->comm) CRIA_TRY(cria_comm_split(t->comm, p->type_of[p->rank], &alike, err));
     cria_bed *bed = NULL;
-    cria_status status = cria_bed_create(t->pool, p->kernels, cold_bytes(p), alike, &bed, err);
+    /* The brief measurement is a starting server's: its shapes are small, and its memory is wanted. */
+    int64_t value_bytes = (int64_t)(t->depth == CRIA_PROFILE_BRIEF ? 4 : 32) << 20;
+    cria_status status = cria_bed_create(t->pool, p->kernels, cold_bytes(p), value_bytes, alike, &bed, err);
     if (status == CRIA_OK) status = time_shapes(p, bed, p->sample + (size_t)p->type_of[p->rank] * count, err);
     cria_bed_destroy(bed);
     cria_comm_destroy(alike);

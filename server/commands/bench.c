@@ -369,7 +369,7 @@ static cria_status run_threads(const cria_command *command, cria_ranks_joined *r
     cria_runtime_summary summary;
     cria_runtime_summarise(runtime, &summary);
     cria_status status = cria_pool_create(summary.threads, &pool, err);
-    if (status == CRIA_OK) status = cria_calibration_create(pool, isa, &s.calibration, err);
+    if (status == CRIA_OK) status = cria_calibration_create(pool, isa, CRIA_CALIBRATION_BYTES, &s.calibration, err);
     if (status == CRIA_OK && ranks->comm && !options.json) status = cria_ranks_print(ranks, runtime, err);
     if (status == CRIA_OK)
         status = run_cases(command, ranks, &s, summary.threads, batches, batch_count, cases, count, err);
@@ -395,7 +395,7 @@ static cria_status calibrate(const cria_command *command, int64_t *threads, size
         cria_pool *pool;
         cria_calibration *calibration;
         CRIA_TRY(cria_pool_create((int)threads[i], &pool, err));
-        cria_status status = cria_calibration_create(pool, isa, &calibration, err);
+        cria_status status = cria_calibration_create(pool, isa, CRIA_CALIBRATION_BYTES, &calibration, err);
         if (status == CRIA_OK) {
             cria_calibration_measure(calibration, CRIA_CALIBRATION_BYTES, &rates[i]);
             cria_calibration_destroy(calibration);
