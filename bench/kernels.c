@@ -104,7 +104,7 @@ static bool wanted(const bench *b, int type) {
 }
 
 static void decode(const bench *b, int64_t rows, int64_t cols) {
-    static const int64_t batches[] = {1, 2, 4, 8, 16};
+    static const int64_t batches[] = {1, 2, 4, 6, 8, 12, 16, 24};
     printf("decode, layers of %ldx%ld, weight GB/s (share of a plain read)\n", (long)rows, (long)cols);
     for (int type = 0; type < CRIA_PANEL_COUNT; type++) {
         if (!wanted(b, type)) continue;
@@ -212,6 +212,7 @@ int main(int argc, char **argv) {
     b.weights = allocate(b.bytes);
     printf("%s, %d threads\n", kernels.name, threads);
     if (rows > 0 && cols > 0) {
+        decode(&b, rows, cols);
         prefill(&b, rows, cols);
         zeros(&b, rows, cols);
     } else {

@@ -94,6 +94,7 @@ static void run_panels(const block_run *run, int64_t first, int64_t last, int64_
     cria_dot dot = {.row_bytes = cria_prepared_row_bytes(weight->type, weight->cols),
                     .tokens = tokens,
                     .cols = weight->cols,
+                    .panel_bytes = run->panel_bytes,
                     .prefetch = tokens <= PREFETCH_TOKENS,
                     .list = run->list};
     dot.rows = (const uint8_t *)run->args->in + (size_t)begin * dot.row_bytes;
@@ -107,6 +108,9 @@ static void run_panels(const block_run *run, int64_t first, int64_t last, int64_
                 dot.panel[i] = (const uint8_t *)weight->data + (size_t)(p + i) * run->panel_bytes;
                 dot.sums[i] = run->sums + (p - first + i) * tokens * CRIA_PANEL_ROWS;
             }
+            bool again = p + together >= last && chunk + 1 < run->chunks; /* the first panels, from the next chunk on */
+            dot.next_panels = again ? first - p : together;
+            dot.next_first = again ? dot.first + dot.steps : dot.first;
             (run->list ? run->kernel->listed : run->kernel->dot)(&dot);
             if (chunk + 1 < run->chunks) continue;
             if (run->kernel->close) run->kernel->close(&dot);
@@ -139,7 +143,8 @@ void cria_linear_run(const cria_linear_args *args, cria_worker *worker, const cr
                      .panel_bytes = cria_panel_bytes(args->weight->type, args->weight->cols),
                      .steps = divide_up(args->weight->cols, kernel->step_columns),
                      .sums = sums};
-    run.chunks = args->tokens <= FEW_TOKENS ? 1 : divide_up(run.steps, kernel->chunk_steps);
+    bool stream = args->tokens <= FEW_TOKENS || args->tokens <= kernel->stream_tokens;
+    run.chunks = stream ? 1 : divide_up(run.steps, kernel->chunk_steps);
     int32_t list[LIST_MOST + CRIA_LIST_AHEAD + 1];
     bool look = kernel->listed && args->tokens <= CRIA_LISTED_TOKENS;
     int64_t spans = divide_up(c.blocks, c.span), items = divide_up(c.panels, c.block) * spans, item, end;

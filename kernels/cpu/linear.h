@@ -27,7 +27,9 @@ typedef struct {
     float *sums[CRIA_DOT_PANELS]; /* 64-byte aligned; int8: integers until they are closed */
     bool fresh;                   /* the sums hold nothing yet */
     bool prefetch;                /* the weights come from memory and are used by few tokens */
-    const int32_t *list;          /* of a listed dot: its steps, and after them the next panel's first */
+    size_t panel_bytes;
+    int64_t next_panels, next_first; /* the call that follows: its panels are so many further on; its first step */
+    const int32_t *list;             /* of a listed dot: its steps, and after them the next panel's first */
 } cria_dot;
 typedef void cria_dot_panels(const cria_dot *dot);
 
@@ -47,6 +49,9 @@ typedef struct {
     /* The same as `dot` with one panel and at most CRIA_LISTED_TOKENS tokens, fresh, but only the `steps` steps in
      * dot->list: all others are zero in every token. Asks for list[i + CRIA_LIST_AHEAD] ahead. NULL: not this type. */
     cria_dot_panels *listed;
+    /* Up to so many tokens a weight is used once, and all of K is one call: memory gives long runs best. Up to
+     * CRIA_LISTED_TOKENS it always is. */
+    int64_t stream_tokens;
 } cria_linear_kernel;
 
 void cria_linear_run(const cria_linear_args *args, cria_worker *worker, const cria_linear_kernel *kernel);
@@ -74,6 +79,17 @@ enum { CRIA_PREFETCH_BYTES = 4096 };
 #define CRIA_PREFETCH_FAR(weights) _mm_prefetch((const char *)(weights) + CRIA_PREFETCH_BYTES, _MM_HINT_T1)
 
 #define CRIA_INLINE static inline __attribute__((always_inline))
+
+/* Two panels at once: behind the end of what a call reads of one lies the other, or what is not its turn yet. `left`
+ * bytes before that end, how much further lies what is to be asked for: in the same panel, or so many bytes into what
+ * the next call reads. */
+CRIA_INLINE ptrdiff_t cria_skip(const cria_dot *dot, ptrdiff_t step_bytes) {
+    return dot->next_panels * (ptrdiff_t)dot->panel_bytes + (dot->next_first - dot->first - dot->steps) * step_bytes;
+}
+CRIA_INLINE ptrdiff_t cria_ahead(ptrdiff_t left, ptrdiff_t skip) {
+    return left > CRIA_PREFETCH_BYTES ? CRIA_PREFETCH_BYTES : CRIA_PREFETCH_BYTES + skip;
+}
+
 /* Under a sanitizer every access of an unrolled tile carries its checks, and the compiler takes minutes: loops then. */
 #if !defined(__clang__)
 #define CRIA_UNROLL _Pragma("GCC unroll 32")

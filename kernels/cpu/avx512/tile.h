@@ -14,15 +14,18 @@
 enum { TILE_TOKENS = 12 };
 
 CRIA_INLINE void tile_steps(const uint8_t *const panel[CRIA_DOT_PANELS], const uint8_t *rows, size_t row_bytes,
-                            int64_t steps, bool prefetch, __m512i sum[CRIA_DOT_PANELS][TILE_TOKENS], const int panels,
-                            const int tokens) {
+                            int64_t steps, bool prefetch, ptrdiff_t skip, __m512i sum[CRIA_DOT_PANELS][TILE_TOKENS],
+                            const int panels, const int tokens) {
     const uint8_t *w0 = panel[0], *w1 = panel[panels - 1];
     for (; steps > 0; steps--, w0 += 64, w1 += 64, rows += 4) {
-        if (prefetch && panels == 1 && tokens > 1) {
+        if (panels == 1 && tokens == 1) {
+            CRIA_PREFETCH_FAR(w0);
+        } else if (prefetch && panels == 1) {
             CRIA_PREFETCH(w0);
         } else if (prefetch) {
-            CRIA_PREFETCH_FAR(w0);
-            if (panels > 1) CRIA_PREFETCH_FAR(w1);
+            ptrdiff_t ahead = cria_ahead(steps * CRIA_STEP_BYTES, skip);
+            _mm_prefetch((const char *)w0 + ahead, _MM_HINT_T1);
+            _mm_prefetch((const char *)w1 + ahead, _MM_HINT_T1);
         }
         __m512i weights[CRIA_DOT_PANELS] = {_mm512_load_si512(w0)};
         if (panels > 1) weights[1] = _mm512_load_si512(w1);
@@ -46,7 +49,8 @@ CRIA_INLINE void tile(const cria_dot *dot, size_t head, int64_t first_token, con
         }
     }
     const uint8_t *rows = dot->rows + (size_t)first_token * dot->row_bytes + (size_t)dot->first * 4;
-    tile_steps(panel, rows, dot->row_bytes, dot->steps, dot->prefetch || first_token == 0, sum, panels, tokens);
+    tile_steps(panel, rows, dot->row_bytes, dot->steps, first_token == 0, cria_skip(dot, CRIA_STEP_BYTES), sum, panels,
+               tokens);
     for (int p = 0; p < panels; p++) {
         float *to = dot->sums[p] + first_token * CRIA_PANEL_ROWS;
         CRIA_UNROLL for (int t = 0; t < tokens; t++) _mm512_store_si512(to + t * CRIA_PANEL_ROWS, sum[p][t]);

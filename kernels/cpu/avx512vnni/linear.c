@@ -214,17 +214,24 @@ static void dot_q4_coarse(const cria_dot *dot) {
 }
 
 void cria_linear_avx512vnni(const cria_linear_args *args, cria_worker *worker) {
-    static const cria_linear_kernel i8 = {
-        cria_dot_i8_avx512vnni,   cria_close_i8_avx512vnni, cria_finish_avx512, 4, 192, 1, 96, TILE_TOKENS,
-        cria_listed_i8_avx512vnni};
+    static const cria_linear_kernel i8 = {cria_dot_i8_avx512vnni,
+                                          cria_close_i8_avx512vnni,
+                                          cria_finish_avx512,
+                                          4,
+                                          192,
+                                          1,
+                                          96,
+                                          TILE_TOKENS,
+                                          cria_listed_i8_avx512vnni,
+                                          TILE_TOKENS};
     static const cria_linear_kernel q8 = {
-        cria_dot_q8_avx512vnni, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1, NULL};
+        cria_dot_q8_avx512vnni, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1, NULL, 0};
     static const cria_linear_kernel q8_fine = {
-        cria_dot_q8_fine_avx512vnni, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1, NULL};
+        cria_dot_q8_fine_avx512vnni, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1, NULL, 0};
     static const cria_linear_kernel q4 = {
-        cria_dot_q4_avx512vnni, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1, NULL};
+        cria_dot_q4_avx512vnni, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1, NULL, 0};
     static const cria_linear_kernel q4_coarse = {
-        dot_q4_coarse, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1, NULL};
+        dot_q4_coarse, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1, NULL, 0};
     switch (args->weight->type) {
     case CRIA_PANEL_I8:
         cria_linear_run(args, worker, &i8);
