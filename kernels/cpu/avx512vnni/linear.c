@@ -53,21 +53,31 @@ typedef struct {
     __m512 d, m;
 } group;
 
-CRIA_INLINE group load_q8(const uint8_t *at, bool prefetch) {
+/* Asks for a group that is to be read later; NULL: for none. */
+CRIA_INLINE void ask_for(const uint8_t *later, const int bytes, const int hint) {
+    if (!later) return;
+    CRIA_UNROLL for (int line = 0; line < bytes; line += 64) {
+        if (hint == _MM_HINT_T1)
+            _mm_prefetch((const char *)later + line, _MM_HINT_T1);
+        else
+            _mm_prefetch((const char *)later + line, _MM_HINT_T0);
+    }
+}
+
+CRIA_INLINE group load_q8(const uint8_t *at, const uint8_t *later, const int hint) {
     group g = {.d = load_halves(at), .m = _mm512_setzero_ps()};
+    ask_for(later, GROUP_Q8 - HEAD_Q8, hint);
     CRIA_UNROLL for (int j = 0; j < QUADS; j++) {
-        if (prefetch) CRIA_PREFETCH(at + HEAD_Q8 + 64 * j);
         g.weights[j] = _mm512_loadu_si512(at + HEAD_Q8 + 64 * j);
     }
     return g;
 }
 
-CRIA_INLINE group load_q4(const uint8_t *at, bool prefetch) {
+CRIA_INLINE group load_q4(const uint8_t *at, const uint8_t *later, const int hint) {
     const __m512i nibble = _mm512_set1_epi8(15);
     group g = {.d = load_halves(at), .m = load_halves(at + 32)};
-    if (prefetch) CRIA_PREFETCH(at);
+    ask_for(later, GROUP_Q4, hint);
     CRIA_UNROLL for (int j = 0; j < QUADS / 2; j++) {
-        if (prefetch) CRIA_PREFETCH(at + HEAD_Q4 + 64 * j);
         __m512i both = _mm512_load_si512(at + HEAD_Q4 + 64 * j);
         g.weights[j] = _mm512_and_si512(both, nibble);
         g.weights[j + QUADS / 2] = _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble);
@@ -134,11 +144,13 @@ CRIA_INLINE void group_many(const cria_dot *dot, const int form, const int panel
     const size_t row_bytes = dot->row_bytes;
     for (int p = 0; dot->fresh && p < panels; p++)
         memset(dot->sums[p], 0, (size_t)tokens * CRIA_PANEL_ROWS * sizeof(float));
+    const ptrdiff_t each = form & MINIMA ? GROUP_Q4 : GROUP_Q8, skip = cria_skip(dot, each);
     for (int64_t at = dot->first; at < dot->first + dot->steps; at++) {
+        const ptrdiff_t ahead = cria_ahead((dot->first + dot->steps - at) * each, skip);
         group g[CRIA_DOT_PANELS];
         CRIA_UNROLL for (int p = 0; p < panels; p++) {
-            g[p] = form & MINIMA ? load_q4(dot->panel[p] + at * GROUP_Q4, dot->prefetch)
-                                 : load_q8(dot->panel[p] + at * GROUP_Q8, dot->prefetch);
+            const uint8_t *from = dot->panel[p] + at * each, *later = dot->prefetch ? from + ahead : NULL;
+            g[p] = form & MINIMA ? load_q4(from, later, _MM_HINT_T1) : load_q8(from, later, _MM_HINT_T1);
         }
         const uint8_t *x = dot->rows + at * bytes, *scale = dot->rows + groups * bytes + at * 4;
         float *sum[CRIA_DOT_PANELS] = {dot->sums[0], dot->sums[panels - 1]};
@@ -163,7 +175,8 @@ CRIA_INLINE void group_few(const cria_dot *dot, const int form, const int tokens
     __m512 sum[4];
     CRIA_UNROLL for (int t = 0; t < tokens; t++) sum[t] = _mm512_setzero_ps();
     for (int64_t at = 0; at < dot->steps; at++, rows += bytes, scales += 4) {
-        group g = form & MINIMA ? load_q4(panel, true) : load_q8(panel, true);
+        const uint8_t *later = panel + CRIA_PREFETCH_BYTES;
+        group g = form & MINIMA ? load_q4(panel, later, _MM_HINT_T0) : load_q8(panel, later, _MM_HINT_T0);
         panel += form & MINIMA ? GROUP_Q4 : GROUP_Q8;
         CRIA_UNROLL for (int t = 0; t < tokens; t++) {
             const uint8_t *x = rows + (size_t)t * dot->row_bytes, *scale = scales + (size_t)t * dot->row_bytes;
