@@ -2,7 +2,7 @@
 #include "models/family.h"
 #include "parallel/lower/buffers.h"
 #include "parallel/lower/lower.h"
-#include "tests/parallel/opt_config.h"
+#include "tests/parallel/model_configs.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,29 +11,7 @@
 
 #include <cmocka.h>
 
-static cria_model_config llama(void) {
-    return (cria_model_config){.family = CRIA_FAMILY_LLAMA,
-                               .architecture = "LlamaForCausalLM",
-                               .vocab = 49152,
-                               .hidden = 576,
-                               .layers = 30,
-                               .heads = 9,
-                               .kv_heads = 3,
-                               .head_dim = 64,
-                               .ffn = 1536,
-                               .max_positions = 8192,
-                               .activation = CRIA_ACT_SILU,
-                               .tied_embeddings = true,
-                               .norm_eps = 1e-5,
-                               .rope = {.kind = CRIA_ROPE_DEFAULT, .theta = 1e5}};
-}
-
-static cria_graph *build(const cria_model_config *config) {
-    cria_graph *graph;
-    cria_error err = {0};
-    if (cria_model_graph(config, &graph, &err) != CRIA_OK) fail_msg("%s", err.message);
-    return graph;
-}
+#include "tests/parallel/planning.h"
 
 /* What transformers counts for facebook/opt-125m, opt-1.3b and SmolLM2-135M. */
 static void graphs_have_the_published_parameter_counts(void **state) {
@@ -41,9 +19,10 @@ static void graphs_have_the_published_parameter_counts(void **state) {
     const struct {
         cria_model_config config;
         int64_t parameters;
-    } rows[] = {{opt_config(768, 12, 12), 125239296}, {opt_config(2048, 24, 32), 1315758080}, {llama(), 134515008}};
+    } rows[] = {
+        {opt_config(768, 12, 12), 125239296}, {opt_config(2048, 24, 32), 1315758080}, {smollm2_config(30), 134515008}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        cria_graph *graph = build(&rows[i].config);
+        cria_graph *graph = graph_of(rows[i].config);
         assert_int_equal(cria_graph_param_count(graph), rows[i].parameters);
         cria_graph_destroy(graph);
     }
@@ -52,7 +31,7 @@ static void graphs_have_the_published_parameter_counts(void **state) {
 static void a_graph_of_175_billion_parameters_is_built_in_little_memory(void **state) {
     (void)state;
     cria_model_config config = opt_config(12288, 96, 96);
-    cria_graph *graph = build(&config);
+    cria_graph *graph = graph_of(config);
     assert_true(cria_graph_param_count(graph) > 174000000000);
     assert_true(cria_graph_tensors(graph) < 5000);
     cria_graph_destroy(graph);
@@ -95,9 +74,9 @@ static int count_kernel(const cria_program *program, cria_kernel_id kernel) {
 
 static void projections_biases_activations_and_residuals_are_fused(void **state) {
     (void)state;
-    cria_model_config configs[] = {opt_config(768, 12, 12), llama()};
+    cria_model_config configs[] = {opt_config(768, 12, 12), smollm2_config(30)};
     for (int i = 0; i < 2; i++) {
-        cria_graph *graph = build(&configs[i]);
+        cria_graph *graph = graph_of(configs[i]);
         cria_program *program = lower(graph);
         int64_t layers = configs[i].layers;
         assert_int_equal(count_kernel(program, CRIA_KERNEL_linear),

@@ -2,7 +2,7 @@
  * that the planner and the lowering rely on. */
 #include "models/family.h"
 #include "parallel/graph/index.h"
-#include "tests/parallel/opt_config.h"
+#include "tests/parallel/model_configs.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,29 +10,7 @@
 
 #include <cmocka.h>
 
-static cria_graph *build(cria_model_config config) {
-    cria_graph *graph;
-    cria_error err = {0};
-    if (cria_model_graph(&config, &graph, &err) != CRIA_OK) fail_msg("%s", err.message);
-    return graph;
-}
-
-static cria_model_config llama_config(void) {
-    return (cria_model_config){.family = CRIA_FAMILY_LLAMA,
-                               .architecture = "LlamaForCausalLM",
-                               .vocab = 49152,
-                               .hidden = 576,
-                               .layers = 2,
-                               .heads = 9,
-                               .kv_heads = 3,
-                               .head_dim = 64,
-                               .ffn = 1536,
-                               .max_positions = 8192,
-                               .activation = CRIA_ACT_SILU,
-                               .tied_embeddings = true,
-                               .norm_eps = 1e-5,
-                               .rope = {.kind = CRIA_ROPE_DEFAULT, .theta = 1e5}};
-}
+#include "tests/parallel/planning.h"
 
 /* The first operator whose output's name contains `name`. */
 static const cria_op *op_named(const cria_graph *graph, const char *name) {
@@ -63,7 +41,7 @@ enum { FREE = CRIA_SPLIT_FREE, SUM = CRIA_SPLIT_SUM, STATS = CRIA_SPLIT_STATS, N
 
 static void the_indices_of_opt_say_how_each_operator_may_be_cut(void **state) {
     (void)state;
-    cria_graph *g = build(opt_config(768, 2, 12));
+    cria_graph *g = graph_of(opt_config(768, 2, 12));
     const cria_dim token = {CRIA_DIM_TOKEN, CRIA_SYMBOLIC}, hidden = {CRIA_DIM_HIDDEN, 768}, ffn = {CRIA_DIM_FFN, 3072},
                    vocab = {CRIA_DIM_VOCAB, 50272}, head = {CRIA_DIM_HEAD, 12}, kv_head = {CRIA_DIM_KV_HEAD, 12},
                    head_dim = {CRIA_DIM_HEAD_DIM, 64}, row = {CRIA_DIM_ROW, CRIA_SYMBOLIC};
@@ -93,7 +71,7 @@ static void the_indices_of_opt_say_how_each_operator_may_be_cut(void **state) {
 
 static void query_heads_are_cut_with_their_kv_head(void **state) {
     (void)state;
-    cria_graph *g = build(llama_config());
+    cria_graph *g = graph_of(smollm2_config(2));
     const cria_dim head = {CRIA_DIM_HEAD, 9}, kv_head = {CRIA_DIM_KV_HEAD, 3}, head_dim = {CRIA_DIM_HEAD_DIM, 64},
                    position = {CRIA_DIM_POSITION, 8192}, ffn = {CRIA_DIM_FFN, 1536};
     check_index(g, "q_proj", (cria_op_index){head, 3, {-1, 0, -1}, 1, FREE});
@@ -110,7 +88,7 @@ static void query_heads_are_cut_with_their_kv_head(void **state) {
 /* OPT-2.7B: a head is 80 columns of the output projection, no whole number of groups of 32; two heads are. */
 static void heads_are_cut_between_quantised_groups(void **state) {
     (void)state;
-    cria_graph *g = build(opt_config(2560, 2, 32));
+    cria_graph *g = graph_of(opt_config(2560, 2, 32));
     check_index(g, "q_proj", (cria_op_index){{CRIA_DIM_HEAD, 32}, 2, {-1, 0, 0}, 1, FREE});
     check_index(g, "layer 0 attention", (cria_op_index){{CRIA_DIM_KV_HEAD, 32}, 2, {1, 1, 1}, 1, FREE});
     cria_graph_set_group(g, 1);
@@ -123,14 +101,14 @@ static void extents_that_are_no_whole_number_of_groups_are_cut_anywhere(void **s
     (void)state;
     cria_model_config config = opt_config(768, 2, 12);
     config.ffn = 1000;
-    cria_graph *g = build(config);
+    cria_graph *g = graph_of(config);
     check_index(g, "fc1", (cria_op_index){{CRIA_DIM_FFN, 1000}, 1, {-1, 0, 0}, 1, FREE});
     cria_graph_destroy(g);
 }
 
 static void whole_sequences_may_be_cut_apart_in_training(void **state) {
     (void)state;
-    cria_graph *g = build(opt_config(768, 2, 12));
+    cria_graph *g = graph_of(opt_config(768, 2, 12));
     cria_graph_set_sequence(g, 128);
     const cria_dim token = {CRIA_DIM_TOKEN, CRIA_SYMBOLIC};
     check_index(g, "layer 0 attention", (cria_op_index){token, 128, {0, 0, 0}, 0, FREE});
@@ -141,7 +119,7 @@ static void whole_sequences_may_be_cut_apart_in_training(void **state) {
 /* Every dim of every operand is exactly one index; output dims come first. */
 static void every_dim_of_every_operand_is_one_index(void **state) {
     (void)state;
-    cria_graph *graphs[] = {build(opt_config(768, 2, 12)), build(llama_config())};
+    cria_graph *graphs[] = {graph_of(opt_config(768, 2, 12)), graph_of(smollm2_config(2))};
     for (int g = 0; g < 2; g++) {
         for (int i = 0; i < cria_graph_ops(graphs[g]); i++) {
             const cria_op *op = cria_graph_op(graphs[g], i);
@@ -165,7 +143,7 @@ static void every_dim_of_every_operand_is_one_index(void **state) {
 
 static void split_statistics_are_a_few_numbers_per_row(void **state) {
     (void)state;
-    cria_graph *opt = build(opt_config(768, 2, 12)), *llama = build(llama_config());
+    cria_graph *opt = graph_of(opt_config(768, 2, 12)), *llama = graph_of(smollm2_config(2));
     assert_true(cria_op_stats_bytes(opt, op_named(opt, "self_attn_layer_norm"), 1, 10) == 80);
     assert_true(cria_op_stats_bytes(opt, op_named(opt, "self_attn_layer_norm"), 0, 10) == 0);
     assert_true(cria_op_stats_bytes(llama, op_named(llama, "input_layernorm"), 1, 10) == 40);

@@ -2,7 +2,7 @@
  * planner chooses; one that cuts tokens is chosen by nobody and refused by name. */
 #include "parallel/lower/lower.h"
 #include "parallel/plan/stages.h"
-#include "tests/parallel/opt_config.h"
+#include "tests/parallel/model_configs.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -8,28 +8,7 @@
 
 #include <cmocka.h>
 
-enum { UP, ACT, DOWN, ADD, NORM, OPS };
-
-/* A feed-forward block: x[vocab-independent] -> up -> activation -> down, plus x, normed. */
-static cria_graph *block(int64_t hidden, int64_t ffn) {
-    cria_graph *g = cria_graph_create("block", 1);
-    cria_dim token = {CRIA_DIM_TOKEN, CRIA_SYMBOLIC}, h = {CRIA_DIM_HIDDEN, hidden}, f = {CRIA_DIM_FFN, ffn};
-    cria_dim v = {CRIA_DIM_VOCAB, 100};
-    cria_graph_set_group(g, 1);
-    int ids = cria_graph_input(g, "token_ids", token);
-    int table = cria_graph_param(g, CRIA_PARAM_PLAIN, 2, (cria_dim[]){v, h}, "table");
-    int up = cria_graph_param(g, CRIA_PARAM_PLAIN, 2, (cria_dim[]){f, h}, "up");
-    int down = cria_graph_param(g, CRIA_PARAM_PLAIN, 2, (cria_dim[]){h, f}, "down");
-    int x = cria_graph_add(g, (cria_op){.kind = CRIA_OP_EMBED, .input = {ids, table, -1, -1}}, "x");
-    int a = cria_graph_add(g, (cria_op){.kind = CRIA_OP_LINEAR, .input = {x, up, -1, -1}}, "a");
-    int b = cria_graph_add(g, (cria_op){.kind = CRIA_OP_ACTIVATION, .input = {a, -1, -1, -1}}, "b");
-    int c = cria_graph_add(g, (cria_op){.kind = CRIA_OP_LINEAR, .input = {b, down, -1, -1}}, "c");
-    int d = cria_graph_add(g, (cria_op){.kind = CRIA_OP_ADD, .input = {x, c, -1, -1}}, "d");
-    cria_graph_add(g, (cria_op){.kind = CRIA_OP_NORM, .input = {d, -1, -1, -1}}, "e");
-    cria_error err = {0};
-    if (cria_graph_check(g, &err) != CRIA_OK) fail_msg("%s", err.message);
-    return g;
-}
+#include "tests/parallel/block.h"
 
 static int index_of(const cria_graph *g, int op, cria_dim_name name) {
     cria_op_index indices[CRIA_MAX_INDICES];
@@ -65,7 +44,7 @@ static void assert_extent(const cria_plan *plan, int rank, int tensor, int dim, 
 
 static void one_device_runs_everything_and_holds_the_whole(void **state) {
     (void)state;
-    cria_graph *g = block(8, 12);
+    cria_graph *g = block(8, 12, 0);
     cria_plan *plan;
     assert_int_equal(cria_plan_create_single(g, &plan, NULL), CRIA_OK);
     assert_int_equal(cria_plan_ranks(plan), 1);
@@ -78,7 +57,7 @@ static void one_device_runs_everything_and_holds_the_whole(void **state) {
 
 static void weights_are_held_as_their_reader_wants_them_even_where_they_do_not_divide(void **state) {
     (void)state;
-    cria_graph *g = block(8, 14);
+    cria_graph *g = block(8, 14, 0);
     cria_stage stage = {.end_op = cria_graph_ops(g), .mesh = {.size = {1, 4}}};
     cria_strategy strategies[8];
     megatron(g, &stage.mesh, strategies);
@@ -101,7 +80,7 @@ static void weights_are_held_as_their_reader_wants_them_even_where_they_do_not_d
 
 static void stages_have_ranks_and_meshes_of_their_own(void **state) {
     (void)state;
-    cria_graph *g = block(8, 16);
+    cria_graph *g = block(8, 16, 0);
     double share[] = {3, 1};
     cria_stage stages[] = {
         {.end_op = 2, .mesh = {.size = {1, 1}}},
@@ -136,7 +115,7 @@ static void assert_refused(const cria_graph *g, const cria_stage *stages, int co
 
 static void what_cannot_be_run_is_refused_by_name(void **state) {
     (void)state;
-    cria_graph *g = block(8, 16);
+    cria_graph *g = block(8, 16, 0);
     cria_stage stage = {.end_op = cria_graph_ops(g), .mesh = {.size = {1, 4}}}, bad;
     cria_strategy good[8], s[8];
     megatron(g, &stage.mesh, good);
@@ -169,7 +148,7 @@ static void what_cannot_be_run_is_refused_by_name(void **state) {
     s[5].output.dim[1] = 2;
     assert_refused(g, &stage, 1, s, "no dim 2");
     cria_graph_destroy(g);
-    g = block(8, 3);
+    g = block(8, 3, 0);
     assert_refused(g, &stage, 1, good, "ffn of 3");
     cria_graph_destroy(g);
 }

@@ -1,7 +1,7 @@
 /* Plans for serving: lengths, rates and the KV budget, and when one device is best. */
 #include "models/family.h"
 #include "parallel/plan/serving.h"
-#include "tests/parallel/opt_config.h"
+#include "tests/parallel/model_configs.h"
 
 #include <math.h>
 #include <setjmp.h>
