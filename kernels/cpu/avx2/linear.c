@@ -26,13 +26,31 @@ CRIA_INLINE void store_sums(__m256 acc[TILE_TOKENS][2], float *to, const int tok
     }
 }
 
+/* The weights come from memory for the first tile of tokens only. Of few tokens the processor sees the next ones by
+ * itself (f32), or sees most of them (bf16). */
+typedef struct {
+    bool first;
+    ptrdiff_t skip;
+} prefetching;
+
+CRIA_INLINE prefetching prefetching_of(const cria_dot *dot, const uint8_t *panel, const uint8_t *rows) {
+    ptrdiff_t skip = cria_next_read(dot, panel, CRIA_STEP_BYTES) - dot->steps * CRIA_STEP_BYTES;
+    return (prefetching){rows == dot->rows && dot->tokens > CRIA_LISTED_TOKENS, skip};
+}
+
+CRIA_INLINE void prefetch_ahead(prefetching p, const uint8_t *weights, int64_t steps) {
+    if (p.first) _mm_prefetch((const char *)weights + cria_ahead(steps * CRIA_STEP_BYTES, p.skip), _MM_HINT_T1);
+}
+
 CRIA_INLINE void f32_tile(const cria_dot *dot, const uint8_t *panel, const uint8_t *rows, float *sums,
                           const int tokens) {
     const float *w = (const float *)(const void *)panel + dot->first * 16;
     __m256 acc[TILE_TOKENS][2];
     load_sums(sums, dot->fresh, acc, tokens);
     cria_tile_rows values = cria_rows_at(rows, dot->row_bytes, (size_t)dot->first * 4);
+    const prefetching asked = prefetching_of(dot, panel, rows);
     for (int64_t k = 0; k < dot->steps; k++, w += 16, values = cria_advance(values, 4)) {
+        prefetch_ahead(asked, (const uint8_t *)w, dot->steps - k);
         __m256 low = _mm256_load_ps(w), high = _mm256_load_ps(w + 8);
         CRIA_UNROLL for (int t = 0; t < tokens; t++) {
             __m256 x = _mm256_broadcast_ss((const float *)(const void *)cria_row_at(values, t));
@@ -59,13 +77,15 @@ CRIA_INLINE void bf16_tile(const cria_dot *dot, const uint8_t *panel, const uint
     _Alignas(32) float x[TILE_TOKENS][WIDE];
     __m256 acc[TILE_TOKENS][2];
     load_sums(sums, dot->fresh, acc, tokens);
+    const prefetching asked = prefetching_of(dot, panel, rows);
     panel += dot->first * 64;
     rows += dot->first * 4;
     for (int64_t step = 0; step < dot->steps; step += WIDE / 2, rows += WIDE * 2) {
         int64_t pairs = dot->steps - step < WIDE / 2 ? dot->steps - step : WIDE / 2;
         for (int t = 0; t < tokens; t++) widen(rows + (size_t)t * dot->row_bytes, x[t]);
         for (int64_t i = 0; i < pairs; i++, panel += 64) {
-            if (dot->prefetch) CRIA_PREFETCH(panel);
+            if (dot->tokens <= CRIA_LISTED_TOKENS) CRIA_PREFETCH(panel);
+            prefetch_ahead(asked, panel, dot->steps - step - i);
             CRIA_UNROLL for (int odd = 0; odd < 2; odd++) { /* a pair of columns shares a vector */
                 const uint8_t *pair = panel;
                 /* Read twice: kept in registers, it would drive sums out of theirs. */
@@ -171,8 +191,8 @@ static void finish(const cria_linear_args *args, int64_t first_row, int64_t firs
 void cria_linear_avx2(const cria_linear_args *args, cria_worker *worker) {
     enum { CHUNK = CRIA_CHUNK_GROUPS };
     static const cria_linear_kernel kernels[CRIA_PANEL_COUNT] = {
-        [CRIA_PANEL_F32] = {dot_f32, NULL, finish, 1, 192, 1, 96, TILE_TOKENS, listed_f32, 0},
-        [CRIA_PANEL_BF16] = {dot_bf16, NULL, finish, 2, 192, WIDE / 2, 96, TILE_TOKENS, listed_bf16, 0},
+        [CRIA_PANEL_F32] = {dot_f32, NULL, finish, 1, 192, 1, 96, TILE_TOKENS, listed_f32, TILE_TOKENS},
+        [CRIA_PANEL_BF16] = {dot_bf16, NULL, finish, 2, 192, WIDE / 2, 96, TILE_TOKENS, listed_bf16, TILE_TOKENS},
         [CRIA_PANEL_I8_WIDE] = {cria_dot_i8_avx2, cria_close_i8_avx2, finish, CRIA_GROUP, CHUNK, CHUNK, 96, 6, NULL, 0},
         [CRIA_PANEL_Q8_WIDE] = {cria_dot_q8_avx2, cria_close_grouped_avx2, finish, CRIA_GROUP, CHUNK, CHUNK, 96, 6,
                                 NULL, 0},

@@ -160,12 +160,13 @@ typedef struct {
 
 CRIA_INLINE void unpack(const cria_panel_type type, const cria_dot *dot, const uint8_t *panel, unpacked *out) {
     uint8_t *to = out->weights[0];
+    const ptrdiff_t ahead = cria_next_read(dot, panel, group_at(type, panel, 1) - group_at(type, panel, 0));
     for (int64_t g = 0; g < dot->steps; g += run_groups(type)) {
         const uint8_t *group = group_at(type, panel, dot->first + g), *weights = group;
         const int64_t steps = run_steps(type, dot, dot->first + g);
         const int64_t together = type == CRIA_PANEL_I8_WIDE ? 2 : group_steps(type);
         if (type != CRIA_PANEL_I8_WIDE) {
-            if (dot->prefetch) CRIA_PREFETCH(group);
+            if (dot->prefetch) _mm_prefetch((const char *)group + ahead, _MM_HINT_T1);
             CRIA_UNROLL for (int half = 0; half < 2; half++) {
                 _mm256_store_ps(out->d[g] + 8 * half, load_halves(group + 16 * half));
                 if (is_q4(type)) _mm256_store_ps(out->m[g] + 8 * half, load_halves(group + HEAD_Q8 + 16 * half));
@@ -174,7 +175,8 @@ CRIA_INLINE void unpack(const cria_panel_type type, const cria_dot *dot, const u
         }
         for (int64_t step = 0; step < steps; step += together, weights += 32 * together) {
             CRIA_UNROLL for (int s = 0; s < together; s++, to += 64) {
-                if (dot->prefetch && s * step_bytes(type) % 64 == 0) CRIA_PREFETCH(weights + s * step_bytes(type));
+                if (dot->prefetch && s * step_bytes(type) % 64 == 0)
+                    _mm_prefetch((const char *)weights + s * step_bytes(type) + ahead, _MM_HINT_T1);
                 CRIA_UNROLL for (int half = 0; half < 2; half++)
                     _mm256_store_si256((__m256i *)(void *)(to + 32 * half), step_weights(type, weights, s, half));
             }

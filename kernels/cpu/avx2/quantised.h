@@ -30,6 +30,14 @@ CRIA_INLINE const uint8_t *cria_row_at(cria_tile_rows rows, int t) {
     return t < 3 ? rows.low + (size_t)t * rows.stride : rows.high + (size_t)(t - 3) * rows.stride;
 }
 
+/* The panels come one after the other: how far behind the beginning of what a call reads of one that of what is read
+ * next lies, of the second panel or of the next call's first. */
+CRIA_INLINE ptrdiff_t cria_next_read(const cria_dot *dot, const uint8_t *panel, ptrdiff_t step_bytes) {
+    ptrdiff_t each = (ptrdiff_t)dot->panel_bytes;
+    if (panel != dot->panel[dot->panels - 1]) return each;
+    return cria_skip(dot, step_bytes) + dot->steps * step_bytes - (dot->panels - 1) * each;
+}
+
 typedef void cria_tile(const cria_dot *dot, const uint8_t *panel, const uint8_t *rows, int64_t tokens, float *sums);
 
 /* Every panel of a call with all its tokens, in tiles of at most `most` tokens and as even as can be. */
