@@ -203,6 +203,7 @@ static cria_status prepare(cria_runtime *r, const char *path, const cria_main_op
     CRIA_TRY(build_program(r, options, request, err));
     r->kv_type = kv_type_of(r, options->kv_cache_dtype);
     r->prefix_cache = options->enable_prefix_caching;
+    /* Who has no such options is the only client of its engine: bench, with at most 1024 sequences at once. */
     r->max_waiting = options->max_waiting ? options->max_waiting : 1024;
     r->max_waiting_tokens = options->max_waiting_tokens ? options->max_waiting_tokens : 1000000;
     r->threads = request->threads ? request->threads : (int)options->threads;
