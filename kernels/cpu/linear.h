@@ -80,12 +80,12 @@ enum { CRIA_PREFETCH_BYTES = 4096 };
 
 #define CRIA_INLINE static inline __attribute__((always_inline))
 
-/* Two panels at once: behind the end of what a call reads of one lies the other, or what is not its turn yet. `left`
- * bytes before that end, how much further lies what is to be asked for: in the same panel, or so many bytes into what
- * the next call reads. */
+/* Bytes from the end of what a call reads of its panels to where the next call begins: behind that end lies the other
+ * panel, or a chunk that is not its turn. */
 CRIA_INLINE ptrdiff_t cria_skip(const cria_dot *dot, ptrdiff_t step_bytes) {
     return dot->next_panels * (ptrdiff_t)dot->panel_bytes + (dot->next_first - dot->first - dot->steps) * step_bytes;
 }
+/* Where to ask `left` bytes before that end: further on in the same panel, or else in what the next call reads. */
 CRIA_INLINE ptrdiff_t cria_ahead(ptrdiff_t left, ptrdiff_t skip) {
     return left > CRIA_PREFETCH_BYTES ? CRIA_PREFETCH_BYTES : CRIA_PREFETCH_BYTES + skip;
 }
