@@ -108,7 +108,10 @@ void cria_kernels_select(cria_isa isa, cria_kernels *out) {
         cria_overlay_avx512vnni_linear(out);
         cria_overlay_avx512vnni_rows(out);
     }
-    if (isa >= CRIA_ISA_AVX512_BF16) cria_overlay_avx512bf16_linear(out);
+    if (isa >= CRIA_ISA_AVX512_BF16) {
+        cria_overlay_avx512bf16_linear(out);
+        cria_overlay_avx512bf16_rows(out);
+    }
     if (isa >= CRIA_ISA_AMX) {
         cria_overlay_amx_linear(out);
         out->panel[CRIA_PANEL_Q4_COARSE] = CRIA_PANEL_Q4; /* a product of tiles takes both terms */

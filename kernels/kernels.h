@@ -79,12 +79,13 @@ typedef struct {
     const float *table;
 } cria_rope_args;
 
-/* The paged KV cache of one layer. Block b starts at pages + b * block_bytes and holds, per KV head, K as
- * [head_dim][block_tokens] (transposed, so that scores are sums of whole vectors) and then V as
- * [block_tokens][head_dim], in `type` (F32, BF16 or I8). I8 has K as [head_dim / 4][block_tokens][4], the last four
- * filled up, and V as [block_tokens / 4][head_dim][4], which makes block_tokens a multiple of 4; after a head's values
- * come an f32 scale of each token's key, then one of each token's value (kernels/kv.h): a scale for each token and
- * head, so that what is written for one token never changes what stands for another. */
+/* The paged KV cache of one layer. Block b starts at pages + b * block_bytes and holds, per KV head, K transposed, so
+ * that scores are sums of whole vectors, and then V, in `type` (F32, BF16 or I8). Elements lie in cells of four bytes,
+ * n = 1 of f32, 2 of bf16 or 4 of int8, which one instruction multiplies and adds: K as [head_dim /
+ * n][block_tokens][n], the last n filled up with zeros, V as [block_tokens / n][head_dim][n], which makes block_tokens
+ * a multiple of n. Of I8 an f32 scale of each token's key follows a head's values, then one of each token's value
+ * (kernels/kv.h): a scale for each token and head, so that what is written for one token never changes what stands for
+ * another. */
 typedef struct {
     void *pages;
     cria_type type;

@@ -11,13 +11,17 @@ static inline int64_t kv_element_bytes(cria_type type) {
     return type == CRIA_I8 ? 1 : type == CRIA_BF16 ? 2 : 4;
 }
 
-enum { KV_QUAD = 4 }; /* of int8: elements that lie beside each other, to be multiplied and added by one instruction */
+enum { KV_CELL_BYTES = 4 }; /* of elements that lie beside each other, to be multiplied and added by one instruction */
 
-/* Bytes of the keys of one KV head in a block; of int8 the last quad is filled up with zeros. */
+/* Elements of a cell: one f32, a pair of bf16, a quad of int8. */
+static inline int64_t kv_cell(cria_type type) {
+    return KV_CELL_BYTES / kv_element_bytes(type);
+}
+
+/* Bytes of the keys of one KV head in a block; a token's last cell is filled up with zeros. */
 static inline int64_t kv_key_bytes(const cria_kv_layer *layer) {
-    int64_t dim = layer->head_dim;
-    if (layer->type == CRIA_I8) dim = (dim + KV_QUAD - 1) / KV_QUAD * KV_QUAD;
-    return dim * layer->block_tokens * kv_element_bytes(layer->type);
+    int64_t bytes = layer->head_dim * kv_element_bytes(layer->type);
+    return (bytes + KV_CELL_BYTES - 1) / KV_CELL_BYTES * KV_CELL_BYTES * layer->block_tokens;
 }
 static inline int64_t kv_value_bytes(const cria_kv_layer *layer) {
     return layer->head_dim * layer->block_tokens * kv_element_bytes(layer->type);
@@ -31,12 +35,12 @@ static inline int64_t kv_head_bytes(const cria_kv_layer *layer) {
 
 /* Where element i of a block's token lies, in elements from the head's keys or values on. */
 static inline int64_t kv_key_at(const cria_kv_layer *layer, int64_t token, int64_t i) {
-    if (layer->type != CRIA_I8) return i * layer->block_tokens + token;
-    return (i / KV_QUAD * layer->block_tokens + token) * KV_QUAD + i % KV_QUAD;
+    int64_t cell = kv_cell(layer->type);
+    return (i / cell * layer->block_tokens + token) * cell + i % cell;
 }
 static inline int64_t kv_value_at(const cria_kv_layer *layer, int64_t token, int64_t i) {
-    if (layer->type != CRIA_I8) return token * layer->head_dim + i;
-    return (token / KV_QUAD * layer->head_dim + i) * KV_QUAD + token % KV_QUAD;
+    int64_t cell = kv_cell(layer->type);
+    return (token / cell * layer->head_dim + i) * cell + token % cell;
 }
 
 /* Vectors of nothing but smaller values are zeros: the inverse of their scale would be no number. */

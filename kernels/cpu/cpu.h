@@ -16,5 +16,7 @@ void cria_overlay_avx2_rows(cria_kernels *table);
 void cria_overlay_avx512_rows(cria_kernels *table);
 /* attention over a cache of int8 */
 void cria_overlay_avx512vnni_rows(cria_kernels *table);
+/* attention over a cache of bf16 */
+void cria_overlay_avx512bf16_rows(cria_kernels *table);
 
 #endif

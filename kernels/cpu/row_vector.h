@@ -56,33 +56,22 @@ VECTOR_INLINE float vf_hsum(vf x) {
     return _mm_cvtss_f32(_mm_add_ss(z, _mm_movehdup_ps(z)));
 }
 
-/* bf16 in memory; "first": the lanes below n, no memory beyond is touched. */
-VECTOR_INLINE vf vf_load_bf16(const uint16_t *p) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
-}
-VECTOR_INLINE vf vf_load_bf16_first(const uint16_t *p, int64_t n) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(vf_first(n), p)), 16));
-}
-VECTOR_INLINE __m256i vf_to_bf16(vf x) {
+/* bf16, rounded to the nearest even; "first": the lanes below n, no memory beyond is touched. */
+VECTOR_INLINE vi vf_round_bf16(vf x) { /* in the low halves of the lanes */
     vi bits = _mm512_castps_si512(x);
     vi odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
     vi rounded = _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
     vi quiet = _mm512_or_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(0x40));
-    return _mm512_cvtepi32_epi16(_mm512_mask_blend_epi32(vf_nan(x), rounded, quiet));
+    return _mm512_mask_blend_epi32(vf_nan(x), rounded, quiet);
 }
 VECTOR_INLINE void vf_store_bf16(uint16_t *p, vf x) {
-    _mm256_storeu_si256((__m256i *)p, vf_to_bf16(x));
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(vf_round_bf16(x)));
 }
 VECTOR_INLINE void vf_store_bf16_first(uint16_t *p, int64_t n, vf x) {
-    _mm256_mask_storeu_epi16(p, vf_first(n), vf_to_bf16(x));
+    _mm256_mask_storeu_epi16(p, vf_first(n), _mm512_cvtepi32_epi16(vf_round_bf16(x)));
 }
 
-/* int8 in memory: of n times four of them one of each four; "first": the lanes below n. No memory beyond is touched.
- * Stored are whole numbers of -127 .. 127, to the nearest even. */
-VECTOR_INLINE vf vf_load_i8_quads(const int8_t *p, int64_t n, int byte) {
-    vi quads = _mm512_maskz_loadu_epi32(vf_first(n), p);
-    return _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(quads, (unsigned)(24 - 8 * byte)), 24));
-}
+/* Whole numbers of -127 .. 127 as int8, to the nearest even. */
 VECTOR_INLINE void vf_store_i8(int8_t *p, vf x) {
     _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
 }
@@ -94,8 +83,18 @@ VECTOR_INLINE void vf_store_i8_first(int8_t *p, int64_t n, vf x) {
 VECTOR_INLINE vi vi_set(int32_t x) {
     return _mm512_set1_epi32(x);
 }
-VECTOR_INLINE vi vi_load(const int32_t *p) {
+VECTOR_INLINE vi vi_load(const void *p) {
     return _mm512_loadu_si512(p);
+}
+/* Read anew each time, as vf_read. */
+VECTOR_INLINE vi vi_read(const void *p) {
+    vi x;
+    __asm__ volatile("vmovdqu32 %1, %0" : "=v"(x) : "m"(*(const vi *)p));
+    return x;
+}
+/* The lanes below n, the others zero; no memory beyond is touched. */
+VECTOR_INLINE vi vi_load_first(const void *p, int64_t n) {
+    return _mm512_maskz_loadu_epi32(vf_first(n), p);
 }
 VECTOR_INLINE void vi_store(int32_t *p, vi x) {
     _mm512_storeu_si512(p, x);
@@ -108,6 +107,12 @@ VECTOR_INLINE vi vi_sub(vi a, vi b) {
 }
 VECTOR_INLINE vi vi_xor(vi a, vi b) {
     return _mm512_xor_si512(a, b);
+}
+VECTOR_INLINE vi vi_or(vi a, vi b) {
+    return _mm512_or_si512(a, b);
+}
+VECTOR_INLINE vi vi_and(vi a, vi b) {
+    return _mm512_and_si512(a, b);
 }
 #define vi_shift_left(a, n) _mm512_slli_epi32(a, n)
 #define vi_shift_right_arithmetic(a, n) _mm512_srai_epi32(a, n)
@@ -146,19 +151,6 @@ VECTOR_INLINE vi vi_unpack_high_pairs(vi a, vi b) {
     return _mm512_unpackhi_epi64(a, b);
 }
 
-/* 2 * LANES bf16 as the even and the odd ones. */
-VECTOR_INLINE void vf_load_bf16_pairs(const uint16_t *p, vf *even, vf *odd) {
-    vi both = _mm512_loadu_si512(p);
-    *even = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
-    *odd = _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32((int)0xffff0000u)));
-}
-/* The inverse of vf_load_pairs. */
-VECTOR_INLINE void vf_store_pairs(float *p, vf even, vf odd) {
-    const vi low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-    const vi high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-    vf_store(p, _mm512_permutex2var_ps(even, low, odd));
-    vf_store(p + LANES, _mm512_permutex2var_ps(even, high, odd));
-}
 /* Splits 2 * LANES interleaved floats into the even and the odd ones. */
 VECTOR_INLINE void vf_load_pairs(const float *p, vf *even, vf *odd) {
     const vi evens = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
@@ -219,22 +211,16 @@ VECTOR_INLINE float vf_hsum(vf x) {
     return _mm_cvtss_f32(_mm_add_ss(y, _mm_movehdup_ps(y)));
 }
 
-/* bf16 in memory; "first": the lanes below n, no memory beyond is touched. */
-VECTOR_INLINE vf vf_load_bf16(const uint16_t *p) {
-    __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
-}
-VECTOR_INLINE vf vf_load_bf16_first(const uint16_t *p, int64_t n) {
-    uint16_t copy[LANES] = {0};
-    memcpy(copy, p, (size_t)n * sizeof *copy);
-    return vf_load_bf16(copy);
-}
-VECTOR_INLINE void vf_store_bf16(uint16_t *p, vf x) {
+/* bf16, rounded to the nearest even; "first": the lanes below n, no memory beyond is touched. */
+VECTOR_INLINE vi vf_round_bf16(vf x) { /* in the low halves of the lanes */
     vi bits = _mm256_castps_si256(x);
     vi odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
     vi rounded = _mm256_srli_epi32(_mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
     vi quiet = _mm256_or_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(0x40));
-    vi out = _mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(vf_nan(x)));
+    return _mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(vf_nan(x)));
+}
+VECTOR_INLINE void vf_store_bf16(uint16_t *p, vf x) {
+    vi out = vf_round_bf16(x);
     __m128i packed = _mm_packus_epi32(_mm256_castsi256_si128(out), _mm256_extracti128_si256(out, 1));
     _mm_storeu_si128((__m128i *)p, packed);
 }
@@ -244,13 +230,7 @@ VECTOR_INLINE void vf_store_bf16_first(uint16_t *p, int64_t n, vf x) {
     memcpy(p, copy, (size_t)n * sizeof *copy);
 }
 
-/* int8 in memory: of n times four of them one of each four; "first": the lanes below n. No memory beyond is touched.
- * Stored are whole numbers of -127 .. 127, to the nearest even. */
-VECTOR_INLINE vf vf_load_i8_quads(const int8_t *p, int64_t n, int byte) {
-    __m256i quads =
-        n == LANES ? _mm256_loadu_si256((const __m256i *)p) : _mm256_maskload_epi32((const int *)p, first_lanes(n));
-    return _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(quads, 24 - 8 * byte), 24));
-}
+/* Whole numbers of -127 .. 127 as int8, to the nearest even. */
 VECTOR_INLINE void vf_store_i8(int8_t *p, vf x) {
     __m256i whole = _mm256_cvtps_epi32(x);
     __m128i half = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
@@ -266,8 +246,18 @@ VECTOR_INLINE void vf_store_i8_first(int8_t *p, int64_t n, vf x) {
 VECTOR_INLINE vi vi_set(int32_t x) {
     return _mm256_set1_epi32(x);
 }
-VECTOR_INLINE vi vi_load(const int32_t *p) {
+VECTOR_INLINE vi vi_load(const void *p) {
     return _mm256_loadu_si256((const __m256i *)p);
+}
+/* Read anew each time, as vf_read. */
+VECTOR_INLINE vi vi_read(const void *p) {
+    vi x;
+    __asm__ volatile("vmovdqu %1, %0" : "=x"(x) : "m"(*(const vi *)p));
+    return x;
+}
+/* The lanes below n, the others zero; no memory beyond is touched. */
+VECTOR_INLINE vi vi_load_first(const void *p, int64_t n) {
+    return _mm256_maskload_epi32((const int *)p, first_lanes(n));
 }
 VECTOR_INLINE void vi_store(int32_t *p, vi x) {
     _mm256_storeu_si256((__m256i *)p, x);
@@ -280,6 +270,12 @@ VECTOR_INLINE vi vi_sub(vi a, vi b) {
 }
 VECTOR_INLINE vi vi_xor(vi a, vi b) {
     return _mm256_xor_si256(a, b);
+}
+VECTOR_INLINE vi vi_or(vi a, vi b) {
+    return _mm256_or_si256(a, b);
+}
+VECTOR_INLINE vi vi_and(vi a, vi b) {
+    return _mm256_and_si256(a, b);
 }
 #define vi_shift_left(a, n) _mm256_slli_epi32(a, n)
 #define vi_shift_right_arithmetic(a, n) _mm256_srai_epi32(a, n)
@@ -321,18 +317,6 @@ VECTOR_INLINE vi vi_unpack_high_pairs(vi a, vi b) {
     return _mm256_unpackhi_epi64(a, b);
 }
 
-/* 2 * LANES bf16 as the even and the odd ones. */
-VECTOR_INLINE void vf_load_bf16_pairs(const uint16_t *p, vf *even, vf *odd) {
-    vi both = _mm256_loadu_si256((const __m256i *)p);
-    *even = _mm256_castsi256_ps(_mm256_slli_epi32(both, 16));
-    *odd = _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32((int)0xffff0000u)));
-}
-/* The inverse of vf_load_pairs. */
-VECTOR_INLINE void vf_store_pairs(float *p, vf even, vf odd) {
-    vf low = _mm256_unpacklo_ps(even, odd), high = _mm256_unpackhi_ps(even, odd);
-    vf_store(p, _mm256_permute2f128_ps(low, high, 0x20));
-    vf_store(p + LANES, _mm256_permute2f128_ps(low, high, 0x31));
-}
 /* Splits 2 * LANES interleaved floats into the even and the odd ones. */
 VECTOR_INLINE void vf_load_pairs(const float *p, vf *even, vf *odd) {
     vf a = vf_load(p), b = vf_load(p + LANES);
@@ -342,6 +326,11 @@ VECTOR_INLINE void vf_load_pairs(const float *p, vf *even, vf *odd) {
 }
 
 #endif
+
+/* Has x computed, or read, though nothing comes of it. */
+VECTOR_INLINE void vi_keep(vi x) {
+    __asm__ volatile("" ::"x"(x));
+}
 
 /* For positive normal x; relative error about 1e-7, around 1 too. */
 VECTOR_INLINE vf vf_log(vf x) {

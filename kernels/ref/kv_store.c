@@ -2,6 +2,8 @@
 #include "kernels/kv.h"
 #include "kernels/ref/ref.h"
 
+#include <string.h>
+
 /* Element i of a head's key or value: `at` says where it lies. */
 typedef int64_t place(const cria_kv_layer *layer, int64_t token, int64_t i);
 
@@ -29,6 +31,7 @@ static void store(const cria_kv_layer *layer, const float *x, void *to, place *a
 void cria_ref_kv_store(const cria_kv_store_args *args, cria_worker *worker) {
     const cria_kv_layer *layer = args->layer;
     int64_t block_tokens = layer->block_tokens, dim = layer->head_dim, begin, end;
+    int64_t bytes = kv_element_bytes(layer->type);
     while (cria_worker_take(worker, args->tokens, 1, &begin, &end)) {
         int64_t block = args->slots[begin] / block_tokens, token = args->slots[begin] % block_tokens;
         char *keys = (char *)layer->pages + block * layer->block_bytes;
@@ -38,7 +41,8 @@ void cria_ref_kv_store(const cria_kv_store_args *args, cria_worker *worker) {
             float *scales = (float *)(values + kv_value_bytes(layer)) + token;
             store(layer, args->k + from, keys, kv_key_at, token, scales);
             store(layer, args->v + from, values, kv_value_at, token, scales + block_tokens);
-            for (int64_t i = dim; layer->type == CRIA_I8 && i % KV_QUAD; i++) keys[kv_key_at(layer, token, i)] = 0;
+            for (int64_t i = dim; i % kv_cell(layer->type); i++)
+                memset(keys + kv_key_at(layer, token, i) * bytes, 0, (size_t)bytes);
         }
     }
 }

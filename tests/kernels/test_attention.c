@@ -37,11 +37,20 @@ static const attention_case CASES[] = {
     {CRIA_I8, 64, 8, 8, 64, 1, 5, {1, 1, 1, 1, 1}, {65, 600, 128, 1, 90}},
 };
 
-/* Those of the row operators, and the one that multiplies bytes. */
-static int attention_tables(cria_kernels tables[MOST_TABLES + 1]) {
+/* Those of the row operators, and those that multiply bytes and pairs of bf16. */
+enum { ATTENTION_TABLES = MOST_TABLES + 2 };
+static int attention_tables(cria_kernels tables[ATTENTION_TABLES]) {
     int count = row_tables(tables);
     if (cria_isa_best() >= CRIA_ISA_AVX512_VNNI) cria_kernels_select(CRIA_ISA_AVX512_VNNI, &tables[count++]);
+    if (cria_isa_best() >= CRIA_ISA_AVX512_BF16) cria_kernels_select(CRIA_ISA_AVX512_BF16, &tables[count++]);
     return count;
+}
+
+static bool multiplies_bf16(const cria_kernels *table, cria_type type) {
+    return type == CRIA_BF16 && strcmp(table->name, "avx512bf16") == 0;
+}
+static bool multiplies_bytes(const cria_kernels *table, cria_type type) {
+    return type == CRIA_I8 && (strcmp(table->name, "avx512vnni") == 0 || strcmp(table->name, "avx512bf16") == 0);
 }
 
 /* A filled cache and the queries of every position of every sequence. */
@@ -162,7 +171,8 @@ static double stored(cria_type type, float value) {
     return type == CRIA_BF16 ? cria_bf16_to_f32(cria_f32_to_bf16(value)) : value;
 }
 
-static void expect(const scene *s, int sequence, int64_t position, int64_t head, float *out) {
+/* `query_type`: what the query is rounded to. */
+static void expect(const scene *s, cria_type query_type, int sequence, int64_t position, int64_t head, float *out) {
     const attention_case *c = s->c;
     int64_t dim = c->head_dim, kv_head = head / (c->heads / c->kv_heads), row = c->kv_heads * dim;
     const float *q = s->q + (s->first[sequence] + position) * s->width + head * dim;
@@ -170,7 +180,8 @@ static void expect(const scene *s, int sequence, int64_t position, int64_t head,
     double *scores = malloc((size_t)(position + 1) * sizeof *scores), most = -INFINITY, sum = 0;
     for (int64_t key = 0; key <= position; key++) {
         scores[key] = 0;
-        for (int64_t i = 0; i < dim; i++) scores[key] += q[i] * stored(c->type, k[key * row + i]) * 0.37f;
+        for (int64_t i = 0; i < dim; i++)
+            scores[key] += stored(query_type, q[i]) * stored(c->type, k[key * row + i]) * 0.37f;
         most = fmax(most, scores[key]);
     }
     for (int64_t key = 0; key <= position; key++) sum += scores[key] = exp(scores[key] - most);
@@ -195,11 +206,13 @@ static void check_values(const scene *s, const cria_kernels *table, cria_pool *p
     /* A score of size x carries a rounding error of about x * 2^-24, which the softmax hands on. */
     double limit = 2e-6 * (1 + c->query_scale);
     /* Queries of 16 bits: a 256th of the error that keys of 8 bits bring with them. */
-    if (c->type == CRIA_I8 && strcmp(table->name, "avx512vnni") == 0) limit = 1e-4 * (1 + c->query_scale);
+    if (multiplies_bytes(table, c->type)) limit = 1e-4 * (1 + c->query_scale);
+    /* Weights of 8 bits, over values of at most 1. */
+    if (multiplies_bf16(table, c->type)) limit = 1.5 / 512;
     for (int i = 0; i < c->sequences; i++) {
         for (int64_t p = begin[i]; p < end[i]; p++) {
             for (int64_t head = 0; head < c->heads; head++) {
-                expect(s, i, p, head, expected);
+                expect(s, multiplies_bf16(table, c->type) ? CRIA_BF16 : CRIA_F32, i, p, head, expected);
                 assert_close(table->name, out + (s->first[i] + p) * s->width + head * c->head_dim, expected,
                              c->head_dim, 0, limit);
             }
@@ -210,7 +223,7 @@ static void check_values(const scene *s, const cria_kernels *table, cria_pool *p
 
 static void attention_matches_its_definition(void **state) {
     (void)state;
-    cria_kernels tables[MOST_TABLES + 1];
+    cria_kernels tables[ATTENTION_TABLES];
     int count = attention_tables(tables);
     for (int threads = 1; threads <= 3; threads += 2) {
         cria_pool *pool = make_pool(threads);
@@ -221,6 +234,34 @@ static void attention_matches_its_definition(void **state) {
         }
         cria_pool_destroy(pool);
     }
+}
+
+/* However coarse the weights, they are divided by their own sum: values that are all the same come out as they are. */
+static void weights_add_up_to_one(void **state) {
+    (void)state;
+    cria_kernels tables[ATTENTION_TABLES];
+    int count = attention_tables(tables);
+    cria_pool *pool = make_pool(1);
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        scene s = make_scene(&CASES[i], pool, &tables[0]);
+        int64_t begin[MOST_SEQUENCES], end[MOST_SEQUENCES], values = s.first[s.c->sequences] * s.width;
+        float *out = malloc((size_t)values * sizeof *out), one = 1;
+        for (int64_t v = 0; v < s.first[s.c->sequences] * s.c->kv_heads * s.c->head_dim; v++) s.v[v] = 1;
+        store_keys(&s, pool, &tables[0]);
+        for (int q = 0; q < s.c->sequences; q++) {
+            end[q] = s.c->context[q];
+            begin[q] = end[q] - s.c->queries[q];
+        }
+        for (int t = 0; t < count; t++) {
+            double limit = multiplies_bytes(&tables[t], s.c->type) ? 1e-3 : 2e-6; /* those are divided by the true sum */
+            for (int64_t v = 0; v < values; v++) out[v] = 1; /* rows that are not asked for */
+            run(&s, &tables[t], pool, 0, s.c->sequences, begin, end, out);
+            for (int64_t v = 0; v < values; v++) assert_close(tables[t].name, out + v, &one, 1, 0, limit);
+        }
+        free(out);
+        free_scene(&s);
+    }
+    cria_pool_destroy(pool);
 }
 
 /* All queries of all sequences, `chunk` at a time, each sequence alone or all in one batch. */
@@ -249,7 +290,7 @@ static void results_are_bit_identical_for_every_chunking_batch_and_number_of_wor
         {CRIA_I8, 16, 2, 2, 15, 1, 2, {0}, {50, 600}},        {CRIA_I8, 64, 14, 2, 32, 1, 3, {0}, {130, 70, 64}},
     };
     static const int64_t chunks[] = {1, 7, 16, 33, 1000};
-    cria_kernels tables[MOST_TABLES + 1];
+    cria_kernels tables[ATTENTION_TABLES];
     int count = attention_tables(tables);
     cria_pool *pools[2] = {make_pool(1), make_pool(3)};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -276,6 +317,7 @@ static void results_are_bit_identical_for_every_chunking_batch_and_number_of_wor
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attention_matches_its_definition),
+        cmocka_unit_test(weights_add_up_to_one),
         cmocka_unit_test(results_are_bit_identical_for_every_chunking_batch_and_number_of_workers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

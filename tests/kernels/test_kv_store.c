@@ -12,15 +12,33 @@ static const store_case CASES[] = {
     {CRIA_I8, 32, 2, 20},   {CRIA_I8, 16, 5, 15},   {CRIA_I8, 32, 1, 300},
 };
 
-enum { TOKENS = 5, BLOCKS = 4, MOST_DIM = 512 };
+enum { TOKENS = 8, BLOCKS = 4, MOST_DIM = 512 };
 
-static void put(uint8_t *pages, const cria_kv_layer *layer, int64_t block, int64_t element, float value) {
-    uint8_t *page = pages + block * layer->block_bytes;
-    if (layer->type == CRIA_BF16) {
-        uint16_t bits = cria_f32_to_bf16(value);
-        memcpy(page + 2 * element, &bits, sizeof bits);
-    } else {
-        memcpy(page + 4 * element, &value, sizeof value);
+static void put_f32(const float *x, int64_t count, float *to, int64_t step) {
+    for (int64_t i = 0; i < count; i++) to[i * step] = x[i];
+}
+
+/* f32: K transposed, V straight. */
+static void expect_f32(uint8_t *pages, const cria_kv_layer *layer, int64_t slot, const float *k, const float *v) {
+    int64_t tokens = layer->block_tokens, dim = layer->head_dim, offset = slot % tokens;
+    for (int64_t h = 0; h < layer->kv_heads; h++) {
+        float *head = (float *)(pages + slot / tokens * layer->block_bytes) + h * tokens * 2 * dim;
+        put_f32(k + h * dim, dim, head + offset, tokens);
+        put_f32(v + h * dim, dim, head + tokens * dim + offset * dim, 1);
+    }
+}
+
+/* bf16: K in pairs of a token's elements, the last filled up with zero, V in pairs of an element's tokens. */
+static void expect_bf16(uint8_t *pages, const cria_kv_layer *layer, int64_t slot, const float *k, const float *v) {
+    int64_t tokens = layer->block_tokens, dim = layer->head_dim, offset = slot % tokens, padded = dim + dim % 2;
+    for (int64_t h = 0; h < layer->kv_heads; h++) {
+        uint16_t *head = (uint16_t *)(pages + slot / tokens * layer->block_bytes) + h * tokens * (padded + dim);
+        uint16_t *values = head + tokens * padded + offset / 2 * 2 * dim + offset % 2;
+        for (int64_t i = 0; i < padded; i++) {
+            uint16_t element = i < dim ? cria_f32_to_bf16(k[h * dim + i]) : 0;
+            head[i / 2 * 2 * tokens + 2 * offset + i % 2] = element;
+        }
+        for (int64_t i = 0; i < dim; i++) values[2 * i] = cria_f32_to_bf16(v[h * dim + i]);
     }
 }
 
@@ -60,22 +78,19 @@ static void check(const cria_kernels *table, cria_pool *pool, const store_case *
     float *rows = random_rows(&seed, 4, TOKENS * stride);
     rows[0] = NAN;
     rows[2 * stride + 1] = -INFINITY;
+    rows[3 * stride + width] = NAN;
     memset(rows + 3 * stride, 0, (size_t)c->head_dim * sizeof *rows);
     cria_kv_layer layer = {pages, c->type, tokens, c->kv_heads, c->head_dim, (int64_t)bytes};
-    int32_t slots[TOKENS] = {0, (int32_t)(3 * tokens - 1), (int32_t)(2 * tokens), (int32_t)tokens + 3, 5};
+    /* Neighbours that share a pair of values and neighbours that do not, and ends of pairs alone. */
+    int32_t n = (int32_t)tokens, slots[TOKENS] = {0, 3 * n - 1, 2 * n, 2 * n + 1, n + 3, n + 4, 5, 6};
     for (int64_t t = 0; t < TOKENS; t++) {
-        int64_t block = slots[t] / tokens, offset = slots[t] % tokens;
+        const float *k = rows + t * stride, *v = k + width;
         if (c->type == CRIA_I8) {
-            expect_i8(expected, &layer, slots[t], rows + t * stride, rows + t * stride + width);
-            continue;
-        }
-        for (int64_t h = 0; h < c->kv_heads; h++) {
-            int64_t first = h * 2 * c->head_dim * tokens;
-            for (int64_t i = 0; i < c->head_dim; i++) {
-                const float *k = rows + t * stride + h * c->head_dim + i;
-                put(expected, &layer, block, first + i * tokens + offset, k[0]);
-                put(expected, &layer, block, first + c->head_dim * tokens + offset * c->head_dim + i, k[width]);
-            }
+            expect_i8(expected, &layer, slots[t], k, v);
+        } else if (c->type == CRIA_BF16) {
+            expect_bf16(expected, &layer, slots[t], k, v);
+        } else {
+            expect_f32(expected, &layer, slots[t], k, v);
         }
     }
     cria_kv_store_args args = {
@@ -85,7 +100,7 @@ static void check(const cria_kernels *table, cria_pool *pool, const store_case *
     free(pages), free(expected), free(rows);
 }
 
-static void keys_go_transposed_and_values_straight_into_their_slots(void **state) {
+static void keys_go_transposed_and_values_straight_in_cells_of_four_bytes(void **state) {
     (void)state;
     cria_kernels tables[MOST_TABLES];
     int count = row_tables(tables);
@@ -99,8 +114,8 @@ static void keys_go_transposed_and_values_straight_into_their_slots(void **state
 static void block_sizes_are_whole_cache_lines_and_refuse_overflow(void **state) {
     (void)state;
     assert_int_equal(cria_kv_block_bytes(CRIA_F32, 16, 3, 64), 16 * 3 * 64 * 2 * 4);
-    assert_int_equal(cria_kv_block_bytes(CRIA_BF16, 16, 1, 15), 960);
-    assert_int_equal(cria_kv_block_bytes(CRIA_BF16, 16, 1, 1), 64);
+    assert_int_equal(cria_kv_block_bytes(CRIA_BF16, 16, 1, 15), 1024); /* 16 * (16 + 15) * 2 = 992 */
+    assert_int_equal(cria_kv_block_bytes(CRIA_BF16, 16, 1, 1), 128);
     assert_int_equal(cria_kv_block_bytes(CRIA_I8, 32, 3, 64), 3 * (2 * 32 * 64 + 2 * 32 * 4));
     assert_int_equal(cria_kv_block_bytes(CRIA_I8, 16, 1, 15), 640); /* 16 * (16 + 15 + 8) = 624 */
     assert_int_equal(cria_kv_block_bytes(CRIA_I8, 16, INT64_MAX / 100, 64), 0);
@@ -111,7 +126,7 @@ static void block_sizes_are_whole_cache_lines_and_refuse_overflow(void **state) 
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(keys_go_transposed_and_values_straight_into_their_slots),
+        cmocka_unit_test(keys_go_transposed_and_values_straight_in_cells_of_four_bytes),
         cmocka_unit_test(block_sizes_are_whole_cache_lines_and_refuse_overflow),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

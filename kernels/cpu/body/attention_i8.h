@@ -7,13 +7,12 @@
 #ifndef CRIA_KERNELS_CPU_BODY_ATTENTION_I8_H
 #define CRIA_KERNELS_CPU_BODY_ATTENTION_I8_H
 
-#include "kernels/cpu/body/attention_item.h"
-#include "kernels/cpu/row_vector.h"
-#include "kernels/kv.h"
+#include "kernels/cpu/body/attention_step.h"
 
 #include <string.h>
 
 enum {
+    KV_QUAD = KV_CELL_BYTES,
     I8_ROWS = 6,       /* taken together, with two vectors of two sums each */
     I8_MOST = 32639,   /* 127 * 256 + 127: the largest that two signed bytes can say */
     I8_MOST_DIM = 256, /* a sum of more products of 8 and 16 bits may leave 32 bits */
@@ -114,6 +113,7 @@ VECTOR_INLINE void i8_score_vectors(const i8_row *q, const int rows, const char 
         vi quad[2];
         UNROLL for (int w = 0; w < width; w++) {
             quad[w] = i8_load_unsigned(keys + w * 64, LANES);
+            UNROLL for (int i = 1; rows == 1 && i < FEW_READS; i++) vi_keep(vi_read(keys + w * 64));
             _mm_prefetch(keys + w * 64 + ahead, _MM_HINT_T1);
         }
         I8_MULTIPLY_ADD(quad, q, d)
@@ -133,17 +133,10 @@ VECTOR_INLINE void i8_score_rows(const i8_row *q, const int rows, const char *ke
         i8_score_vectors(q, rows, keys + at * KV_QUAD, dim, block_tokens, 1, ahead, scores + at);
 }
 
-/* A step's values of one head: page by page. */
-typedef struct {
-    const char *page[ATTENTION_STEP / ATTENTION_LANES];
-    const char *later[ATTENTION_STEP / ATTENTION_LANES]; /* what is asked for next while a page is read */
-    int64_t pages, block_tokens, dim;
-} i8_values;
-
 /* Asks for what comes later line by line, in the order in which it lies.
  *
  * Adds `width` vectors of dimensions from `at` on, the last of them with `last` lanes. */
-VECTOR_INLINE void i8_value_vectors(const i8_row *weights, const int rows, i8_values *values, int64_t at,
+VECTOR_INLINE void i8_value_vectors(const i8_row *weights, const int rows, step_values *values, int64_t at,
                                     const int width, int64_t last, float *const *records) {
     vi sums[I8_ROWS][2][2] = {{{{0}}}};
     for (int64_t p = 0; p < values->pages; p++) {
@@ -152,7 +145,10 @@ VECTOR_INLINE void i8_value_vectors(const i8_row *weights, const int rows, i8_va
         for (int64_t key = 0; key < values->block_tokens; key += KV_QUAD, from += values->dim * KV_QUAD) {
             vi quad[2];
             UNROLL for (int w = 0; w < width; w++) {
-                quad[w] = i8_load_unsigned(from + w * 64, w == width - 1 ? last : LANES);
+                const int64_t lanes = w == width - 1 ? last : LANES;
+                quad[w] = i8_load_unsigned(from + w * 64, lanes);
+                UNROLL for (int i = 1; rows == 1 && i < FEW_READS; i++)
+                    vi_keep(lanes == LANES ? vi_read(from + w * 64) : vi_load_first(from + w * 64, lanes));
                 _mm_prefetch(later, _MM_HINT_T1);
                 later += 64;
             }
@@ -168,7 +164,7 @@ VECTOR_INLINE void i8_value_vectors(const i8_row *weights, const int rows, i8_va
     }
 }
 
-VECTOR_INLINE void i8_value_rows(const i8_row *weights, const int rows, i8_values *values, float *const *records) {
+VECTOR_INLINE void i8_value_rows(const i8_row *weights, const int rows, step_values *values, float *const *records) {
     int64_t at = 0, dim = values->dim;
     for (; at + 2 * LANES <= dim; at += 2 * LANES) i8_value_vectors(weights, rows, values, at, 2, LANES, records);
     for (; at < dim; at += LANES)
@@ -190,7 +186,7 @@ static void i8_score_page(const i8_row *q, int64_t rows, const char *keys, int64
     }
 }
 
-static void i8_add_values(const i8_row *weights, int64_t rows, i8_values *values, float *const *records) {
+static void i8_add_values(const i8_row *weights, int64_t rows, step_values *values, float *const *records) {
     switch (rows) {
 #define CASE(n)                                                                                                        \
     case n:                                                                                                            \
@@ -200,5 +196,64 @@ static void i8_add_values(const i8_row *weights, int64_t rows, i8_values *values
 #undef CASE
     }
 }
+
+/* Of `left` rows, how many to take together, so that all groups are alike. */
+static inline int64_t i8_group(int64_t left) {
+    int64_t groups = divide_up(left, I8_ROWS);
+    return divide_up(left, groups);
+}
+
+static void i8_pack_query(const float *q, int64_t dim, float *packed) {
+    i8_write_query(q, dim, packed);
+}
+
+VECTOR_INLINE void i8_score(const head_step *s, int64_t page, line_stream *stream) {
+    const cria_kv_layer *layer = s->args->layer;
+    const char *keys = step_keys(s, page);
+    int64_t dim = layer->head_dim, at = page * layer->block_tokens, rows;
+    int64_t ahead = next_lines(stream, page, kv_key_bytes(layer), keys) - keys;
+    for (int64_t row = first_row(s, s->key + at); row < s->item->head_rows; row += rows, ahead = 0) {
+        i8_row q[I8_ROWS];
+        rows = i8_group(s->item->head_rows - row);
+        for (int64_t r = 0; r < rows; r++) q[r] = i8_row_of(s->q + (row + r) * dim, dim);
+        i8_score_page(q, rows, keys, dim, layer->block_tokens, ahead, s->weights + row * ATTENTION_STEP + at);
+    }
+}
+
+/* The weights of the whole step as bytes in the place of the scores; keys that are not seen weigh 0. */
+VECTOR_INLINE void i8_soften(const head_step *s, int64_t row, int64_t keys) {
+    vf weights[ATTENTION_STEP / LANES], most = vf_set(0);
+    vmask bad = 0;
+    float *scores = s->weights + row * ATTENTION_STEP;
+    step_scales scales = find_scales(s);
+    int64_t count = soften_scores(scores, keys, s->args->scale, &scales, s->args->layer->head_dim, vf_exp_weight,
+                                  s->records[row], weights);
+    weights[count - 1] = vf_choose(vf_first(keys - (count - 1) * LANES), weights[count - 1], vf_set(0));
+    for (int64_t v = 0; v < count; v++) {
+        bad = vf_or(bad, vf_nan(weights[v]));
+        most = vf_max(most, weights[v]);
+    }
+    for (int64_t v = count; v < ATTENTION_STEP / LANES; v++) weights[v] = vf_set(0);
+    i8_write_row(weights, ATTENTION_STEP / LANES, LANES, vf_hmax(most), bad == 0, scores);
+}
+
+VECTOR_INLINE void i8_add_step(const head_step *s, line_stream *stream) {
+    step_values values = find_values(s, stream);
+    int64_t rows;
+    for (int64_t row = first_row(s, s->key); row < s->item->head_rows; row += rows) {
+        i8_row weights[I8_ROWS];
+        rows = i8_group(s->item->head_rows - row);
+        for (int64_t r = 0; r < rows; r++)
+            weights[r] = i8_row_of(s->weights + (row + r) * ATTENTION_STEP, ATTENTION_STEP);
+        i8_add_values(weights, rows, &values, s->records + row);
+        stop_asking(&values);
+    }
+}
+
+static inline bool i8_fits(const cria_kv_layer *layer) {
+    return layer->type == CRIA_I8 && layer->head_dim % KV_QUAD == 0 && layer->head_dim <= I8_MOST_DIM;
+}
+
+static const attention_way I8_WAY = {i8_pack_query, i8_score, i8_soften, i8_add_step};
 
 #endif

@@ -1,32 +1,10 @@
-/* Writing keys and values into pages. */
+/* Writing keys and values into pages (kernels/kv.h). */
 #include "kernels/cpu/row_vector.h"
 #include "kernels/kv.h"
 
 #include <string.h>
 
-enum { STORE_CHUNK = 256 }; /* keys rounded at once, on the stack */
-
-static void store_row_bf16(const float *in, int64_t count, uint16_t *out) {
-    int64_t i = 0;
-    for (; i + LANES <= count; i += LANES) vf_store_bf16(out + i, vf_load(in + i));
-    if (i < count) vf_store_bf16_first(out + i, count - i, vf_load_first(in + i, count - i));
-}
-
-static void store_f32(const float *k, const float *v, int64_t dim, int64_t block_tokens, int64_t offset, float *page) {
-    for (int64_t i = 0; i < dim; i++) page[i * block_tokens + offset] = k[i];
-    memcpy(page + dim * (block_tokens + offset), v, (size_t)dim * sizeof *v);
-}
-
-static void store_bf16(const float *k, const float *v, int64_t dim, int64_t block_tokens, int64_t offset,
-                       uint16_t *page) {
-    uint16_t rounded[STORE_CHUNK];
-    for (int64_t first = 0; first < dim; first += STORE_CHUNK) {
-        int64_t count = dim - first < STORE_CHUNK ? dim - first : STORE_CHUNK;
-        store_row_bf16(k + first, count, rounded);
-        for (int64_t i = 0; i < count; i++) page[(first + i) * block_tokens + offset] = rounded[i];
-    }
-    store_row_bf16(v, dim, page + dim * (block_tokens + offset));
-}
+enum { STORE_CHUNK = 256 }; /* elements rounded at once, on the stack */
 
 /* The scale of a vector, and what its elements are to be multiplied with. */
 static float find_scale(const float *x, int64_t count, float *inverse) {
@@ -54,45 +32,94 @@ static void store_row_i8(const float *in, int64_t count, float inverse, int8_t *
     if (i < count) vf_store_i8_first(out + i, count - i, vf_load_first(in + i, count - i) * factor);
 }
 
-static void store_i8(const cria_kv_layer *layer, const float *k, const float *v, int64_t token, int8_t *keys) {
-    int64_t dim = layer->head_dim;
-    int8_t rounded[STORE_CHUNK], *values = keys + kv_key_bytes(layer);
-    float inverse, *scales = (float *)(values + kv_value_bytes(layer)) + token;
-    scales[0] = find_scale(k, dim, &inverse);
-    for (int64_t first = 0; first < dim; first += STORE_CHUNK) {
-        int64_t count = dim - first < STORE_CHUNK ? dim - first : STORE_CHUNK;
-        store_row_i8(k + first, count, inverse, rounded);
-        for (; (first + count) % KV_QUAD; count++) rounded[count] = 0;
-        for (int64_t i = 0; i < count; i += KV_QUAD)
-            memcpy(keys + kv_key_at(layer, token, first + i), rounded + i, KV_QUAD);
-    }
-    scales[layer->block_tokens] = find_scale(v, dim, &inverse);
-    for (int64_t first = 0; first < dim; first += STORE_CHUNK) {
-        int64_t count = dim - first < STORE_CHUNK ? dim - first : STORE_CHUNK;
-        store_row_i8(v + first, count, inverse, rounded);
-        for (int64_t i = 0; i < count; i++) values[kv_value_at(layer, token, first + i)] = rounded[i];
+static void store_row_bf16(const float *in, int64_t count, uint16_t *out) {
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES) vf_store_bf16(out + i, vf_load(in + i));
+    if (i < count) vf_store_bf16_first(out + i, count - i, vf_load_first(in + i, count - i));
+}
+
+/* Elements first .. first + count - 1 of a token's key, as whole cells. */
+static void place_key(const cria_kv_layer *layer, const void *elements, int64_t first, int64_t count, int64_t token,
+                      char *keys) {
+    int64_t cell = kv_cell(layer->type);
+    char *to = keys + (first / cell * layer->block_tokens + token) * KV_CELL_BYTES;
+    for (int64_t i = 0; i < count; i += cell, to += layer->block_tokens * KV_CELL_BYTES)
+        memcpy(to, (const char *)elements + i / cell * KV_CELL_BYTES, KV_CELL_BYTES);
+}
+
+/* Cells of values hold several tokens, which other workers may write: nothing but this one's elements is touched. */
+static void place_value(const cria_kv_layer *layer, const void *elements, int64_t first, int64_t count, int64_t token,
+                        char *values) {
+    int64_t at = kv_value_at(layer, token, first), cell = kv_cell(layer->type);
+    if (layer->type == CRIA_I8) {
+        for (int64_t i = 0; i < count; i++) ((int8_t *)values)[at + i * cell] = ((const int8_t *)elements)[i];
+    } else if (layer->type == CRIA_BF16) {
+        for (int64_t i = 0; i < count; i++) ((uint16_t *)values)[at + i * cell] = ((const uint16_t *)elements)[i];
+    } else {
+        memcpy((float *)values + at, elements, (size_t)count * sizeof(float));
     }
 }
 
-static void store_rows(const cria_kv_store_args *args, cria_worker *worker) {
-    const cria_kv_layer *layer = args->layer;
-    int64_t block_tokens = layer->block_tokens, dim = layer->head_dim, begin, end;
-    /* A whole page's worth of tokens at a time, so that one worker fills a page's lines. */
-    while (cria_worker_take(worker, args->tokens, block_tokens, &begin, &end)) {
-        for (int64_t t = begin; t < end; t++) {
-            int64_t block = args->slots[t] / block_tokens, offset = args->slots[t] % block_tokens;
-            char *page = (char *)layer->pages + block * layer->block_bytes;
-            for (int64_t head = 0; head < layer->kv_heads; head++) {
-                const float *k = args->k + t * args->stride + head * dim, *v = args->v + t * args->stride + head * dim;
-                char *to = page + head * kv_head_bytes(layer);
-                if (layer->type == CRIA_I8) {
-                    store_i8(layer, k, v, offset, (int8_t *)to);
-                } else if (layer->type == CRIA_BF16) {
-                    store_bf16(k, v, dim, block_tokens, offset, (uint16_t *)to);
-                } else {
-                    store_f32(k, v, dim, block_tokens, offset, (float *)to);
-                }
-            }
+/* A head's key or value of one token; of int8 its scale as well. */
+static void store_vector(const cria_kv_layer *layer, const float *x, bool key, int64_t token, char *to, float *scale) {
+    uint16_t rounded[STORE_CHUNK + KV_CELL_BYTES];
+    float inverse = 0;
+    if (layer->type == CRIA_I8) *scale = find_scale(x, layer->head_dim, &inverse);
+    for (int64_t first = 0; first < layer->head_dim; first += STORE_CHUNK) {
+        int64_t count = layer->head_dim - first < STORE_CHUNK ? layer->head_dim - first : STORE_CHUNK;
+        const void *elements = layer->type == CRIA_F32 ? (const void *)(x + first) : rounded;
+        if (layer->type == CRIA_I8) {
+            store_row_i8(x + first, count, inverse, (int8_t *)rounded);
+        } else if (layer->type == CRIA_BF16) {
+            store_row_bf16(x + first, count, rounded);
         }
+        if (key) {
+            memset((char *)rounded + count * kv_element_bytes(layer->type), 0, KV_CELL_BYTES); /* fills up the last */
+            place_key(layer, elements, first, count, token, to);
+        } else {
+            place_value(layer, elements, first, count, token, to);
+        }
+    }
+}
+
+/* The values of two tokens that share cells of bf16. */
+static void store_value_pair(const float *even, const float *odd, int64_t dim, uint32_t *to) {
+    int64_t i = 0;
+    for (; i + LANES <= dim; i += LANES) {
+        vi high = vi_shift_left(vf_round_bf16(vf_load(odd + i)), 16);
+        vi_store((int32_t *)to + i, vi_or(vf_round_bf16(vf_load(even + i)), high));
+    }
+    for (; i < dim; i++) to[i] = cria_f32_to_bf16(even[i]) | (uint32_t)cria_f32_to_bf16(odd[i]) << 16;
+}
+
+/* Token t's keys, and its values unless the token before has written them; returns whether the next one's are written
+ * as well. */
+static bool store_token(const cria_kv_store_args *args, int64_t t, bool values_done, bool with_next) {
+    const cria_kv_layer *layer = args->layer;
+    int64_t block = args->slots[t] / layer->block_tokens, token = args->slots[t] % layer->block_tokens;
+    char *to = (char *)layer->pages + block * layer->block_bytes;
+    bool pair = with_next && !values_done && layer->type == CRIA_BF16 && token % 2 == 0 &&
+                args->slots[t + 1] == args->slots[t] + 1;
+    for (int64_t head = 0; head < layer->kv_heads; head++, to += kv_head_bytes(layer)) {
+        int64_t from = t * args->stride + head * layer->head_dim;
+        char *values = to + kv_key_bytes(layer);
+        float *scales = (float *)(values + kv_value_bytes(layer)) + token;
+        store_vector(layer, args->k + from, true, token, to, scales);
+        if (pair) {
+            uint32_t *cells = (uint32_t *)values + token / 2 * layer->head_dim;
+            store_value_pair(args->v + from, args->v + from + args->stride, layer->head_dim, cells);
+        } else if (!values_done) {
+            store_vector(layer, args->v + from, false, token, values, scales + layer->block_tokens);
+        }
+    }
+    return pair;
+}
+
+static void store_rows(const cria_kv_store_args *args, cria_worker *worker) {
+    int64_t begin, end;
+    /* A whole page's worth of tokens at a time, so that one worker fills a page's lines. */
+    while (cria_worker_take(worker, args->tokens, args->layer->block_tokens, &begin, &end)) {
+        bool done = false;
+        for (int64_t t = begin; t < end; t++) done = store_token(args, t, done, t + 1 < end);
     }
 }

@@ -1,0 +1,223 @@
+/* Attention over a cache of bf16 by products of pairs of bf16 (AVX512_BF16), at twice the rate of f32.
+ *
+ * Queries and weights are rounded to bf16, as keys and values are; sums are f32, and a row is divided by the sum of its
+ * rounded weights. A key that a row does not see is not multiplied even with a weight of zero: its place may hold what
+ * another sequence has left, and 0 * NaN is NaN. */
+#ifndef CRIA_KERNELS_CPU_BODY_ATTENTION_BF16_H
+#define CRIA_KERNELS_CPU_BODY_ATTENTION_BF16_H
+
+#include "kernels/cpu/body/attention_step.h"
+
+enum {
+    BF16_ROWS = 8, /* taken together, with two vectors each */
+    BF16_FEW_ROWS = 4,
+    BF16_PAIR = 2,
+    BF16_MOST_VECTORS = 8
+};
+
+/* The row's pairs lie in the memory of as many floats. */
+VECTOR_INLINE const uint16_t *bf16_row(const float *memory) {
+    return (const uint16_t *)memory;
+}
+
+/* One pair in all lanes. */
+VECTOR_INLINE vi bf16_pair(const uint16_t *p) {
+    return _mm512_castps_si512(vf_read((const float *)(const void *)p));
+}
+
+VECTOR_INLINE vf bf16_multiply_add(vf sum, vi cells, vi pair) {
+    return _mm512_dpbf16_ps(sum, (__m512bh)cells, (__m512bh)pair);
+}
+
+/* sums[r] += the cells * pair `at` of row r; rows are row_stride floats apart. */
+#define BF16_MULTIPLY_ADD(load, rows_from, row_stride, at, sums)                                                       \
+    vi cells[BF16_MOST_VECTORS];                                                                                       \
+    UNROLL for (int v = 0; v < vectors; v++) cells[v] = load(v);                                                       \
+    UNROLL for (int i = 1; rows <= BF16_FEW_ROWS && i < FEW_READS; i++) {                                              \
+        UNROLL for (int v = 0; v < vectors; v++) vi_keep(load(v));                                                     \
+    }                                                                                                                  \
+    UNROLL for (int r = 0; r < rows; r++) {                                                                            \
+        vi pair = bf16_pair(bf16_row((rows_from) + r * (row_stride)) + (at));                                          \
+        UNROLL for (int v = 0; v < vectors; v++) sums[r][v] = bf16_multiply_add(sums[r][v], cells[v], pair);           \
+    }
+
+/* Scores of `rows` rows, q[rows] of dim floats' memory, against `vectors` vectors of keys. What lies `ahead` bytes
+ * further is asked for. */
+VECTOR_INLINE void bf16_score_vectors(const float *q, const int rows, const char *keys, int64_t dim,
+                                      int64_t block_tokens, const int vectors, int64_t ahead, float *scores) {
+    vf sums[BF16_ROWS][BF16_MOST_VECTORS];
+    UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL for (int v = 0; v < vectors; v++) sums[r][v] = vf_set(0);
+    }
+    for (int64_t d = 0; d < dim; d += BF16_PAIR, keys += block_tokens * KV_CELL_BYTES) {
+        UNROLL for (int v = 0; v < vectors; v++) _mm_prefetch(keys + v * 64 + ahead, _MM_HINT_T1);
+#define LOAD(v) vi_read(keys + (v)*64)
+        BF16_MULTIPLY_ADD(LOAD, q, dim, d, sums)
+#undef LOAD
+    }
+    UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL for (int v = 0; v < vectors; v++) vf_store(scores + r * ATTENTION_STEP + v * LANES, sums[r][v]);
+    }
+}
+
+VECTOR_INLINE void bf16_score_rows(const float *q, const int rows, const char *keys, int64_t dim, int64_t block_tokens,
+                                   int64_t ahead, float *scores) {
+    const int most = rows <= BF16_FEW_ROWS ? 4 : 2;
+    int64_t at = 0;
+#define PIECE(vectors)                                                                                                 \
+    bf16_score_vectors(q, rows, keys + at * KV_CELL_BYTES, dim, block_tokens, vectors, ahead, scores + at)
+    for (; at + most * LANES <= block_tokens; at += most * LANES) PIECE(most);
+    for (; at + 2 * LANES <= block_tokens; at += 2 * LANES) PIECE(2);
+    for (; at < block_tokens; at += LANES) PIECE(1);
+#undef PIECE
+}
+
+/* Adds `vectors` vectors of dimensions from `at` on, the last of them with `last` lanes, of the keys first .. end - 1
+ * of the step, which are whole pairs. */
+VECTOR_INLINE void bf16_value_vectors(const float *weights, const int rows, int64_t first, int64_t end,
+                                      step_values *values, int64_t at, const int vectors, int64_t last,
+                                      float *const *records) {
+    vf sums[BF16_ROWS][BF16_MOST_VECTORS];
+    int64_t block_tokens = values->block_tokens, line = values->dim * KV_CELL_BYTES;
+    UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL for (int v = 0; v < vectors; v++) sums[r][v] = vf_load(records[r] + at + v * LANES);
+    }
+    for (int64_t p = first / block_tokens; p * block_tokens < end; p++) {
+        int64_t key = p * block_tokens > first ? p * block_tokens : first;
+        int64_t page_end = (p + 1) * block_tokens < end ? (p + 1) * block_tokens : end;
+        const char *from = values->page[p] + at * KV_CELL_BYTES + (key - p * block_tokens) / BF16_PAIR * line;
+        const char *later = values->later[p];
+        for (; key < page_end; key += BF16_PAIR, from += line) {
+            UNROLL for (int v = 0; v < vectors; v++) _mm_prefetch(later + v * 64, _MM_HINT_T1);
+            later += vectors * 64;
+#define LOAD(v) ((v) == vectors - 1 && last != LANES ? vi_load_first(from + (v)*64, last) : vi_read(from + (v)*64))
+            BF16_MULTIPLY_ADD(LOAD, weights, ATTENTION_STEP, key, sums)
+#undef LOAD
+        }
+        values->later[p] = later;
+    }
+    UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL for (int v = 0; v < vectors; v++) vf_store(records[r] + at + v * LANES, sums[r][v]);
+    }
+}
+
+/* Adds one key's values, which stand in the low halves of their cells: a row's last key, whose partner it does not see.
+ */
+static void bf16_add_last(const float *weights, int64_t key, const step_values *values, float *record) {
+    const char *from = values->page[key / values->block_tokens];
+    from += key % values->block_tokens / BF16_PAIR * values->dim * KV_CELL_BYTES;
+    vf weight = vf_set(cria_bf16_to_f32(bf16_row(weights)[key]));
+    for (int64_t d = 0; d < values->dim; d += LANES) {
+        vi cells = vi_load_first(from + d * KV_CELL_BYTES, values->dim - d < LANES ? values->dim - d : LANES);
+        vf_store(record + d, vf_fma(weight, vi_as_float(vi_shift_left(cells, 16)), vf_load(record + d)));
+    }
+}
+
+VECTOR_INLINE void bf16_value_rows(const float *weights, const int rows, int64_t first, int64_t end,
+                                   step_values *values, float *const *records) {
+    const int most = rows == 1 ? 8 : rows <= BF16_FEW_ROWS ? 4 : 2;
+    int64_t at = 0, dim = values->dim;
+#define PIECE(vectors, last) bf16_value_vectors(weights, rows, first, end, values, at, vectors, last, records)
+    for (; at + most * LANES <= dim; at += most * LANES) PIECE(most, LANES);
+    if (most > 4 && at + 4 * LANES <= dim) {
+        PIECE(4, LANES);
+        at += 4 * LANES;
+    }
+    for (; at + 2 * LANES <= dim; at += 2 * LANES) PIECE(2, LANES);
+    for (; at < dim; at += LANES) PIECE(1, dim - at < LANES ? dim - at : LANES);
+#undef PIECE
+}
+
+#define BF16_SIZES(CASE) CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
+
+/* Up to BF16_ROWS rows. */
+static void bf16_score_page(const float *q, int64_t rows, const char *keys, int64_t dim, int64_t block_tokens,
+                            int64_t ahead, float *scores) {
+    switch (rows) {
+#define CASE(n)                                                                                                        \
+    case n:                                                                                                            \
+        bf16_score_rows(q, n, keys, dim, block_tokens, ahead, scores);                                                 \
+        break;
+        BF16_SIZES(CASE)
+#undef CASE
+    }
+}
+
+static void bf16_add_keys(const float *weights, int64_t rows, int64_t first, int64_t end, step_values *values,
+                          float *const *records) {
+    switch (rows) {
+#define CASE(n)                                                                                                        \
+    case n:                                                                                                            \
+        bf16_value_rows(weights, n, first, end, values, records);                                                      \
+        break;
+        BF16_SIZES(CASE)
+#undef CASE
+    }
+}
+
+static inline int64_t bf16_group(const head_step *s, int64_t row) {
+    return s->item->head_rows - row < BF16_ROWS ? s->item->head_rows - row : BF16_ROWS;
+}
+
+static void bf16_pack_query(const float *q, int64_t dim, float *packed) {
+    uint16_t *pairs = (uint16_t *)packed;
+    int64_t i = 0;
+    for (; i + LANES <= dim; i += LANES) vf_store_bf16(pairs + i, vf_load(q + i));
+    if (i < dim) vf_store_bf16_first(pairs + i, dim - i, vf_load_first(q + i, dim - i));
+    if (dim % BF16_PAIR) pairs[dim] = 0;
+}
+
+VECTOR_INLINE void bf16_score(const head_step *s, int64_t page, line_stream *stream) {
+    const cria_kv_layer *layer = s->args->layer;
+    const char *keys = step_keys(s, page);
+    int64_t dim = layer->head_dim, at = page * layer->block_tokens;
+    int64_t ahead = next_lines(stream, page, kv_key_bytes(layer), keys) - keys;
+    for (int64_t row = first_row(s, s->key + at); row < s->item->head_rows; row += BF16_ROWS, ahead = 0)
+        bf16_score_page(s->q + row * dim, bf16_group(s, row), keys, dim, layer->block_tokens, ahead,
+                        s->weights + row * ATTENTION_STEP + at);
+}
+
+VECTOR_INLINE __m256i bf16_of(vf x) {
+    return (__m256i)_mm512_cvtneps_pbh(x);
+}
+
+/* exp(x) for x <= 0 rounded to bf16, 0 below -87: a polynomial of degree 4 errs by a fiftieth of the rounding. */
+VECTOR_INLINE vf bf16_exponential(vf x) {
+    vf n = vf_round(x * vf_set(1.44269504f)), r = vf_fma(n, vf_set(-0x1.62e430p-1f), x);
+    vf p = vf_fma(vf_set(1.0f / 24), r, vf_set(1.0f / 6));
+    p = vf_fma(vf_fma(p, r, vf_set(0.5f)), r * r, r) + vf_set(1);
+    p = vf_choose(vf_less(x, vf_set(-87)), vf_set(0), vf_scale_normal(p, n));
+    return vi_as_float(vi_shift_left(_mm512_cvtepu16_epi32(bf16_of(p)), 16));
+}
+
+/* The weights in the place of the scores; what stands beside the last key is 0. */
+VECTOR_INLINE void bf16_soften(const head_step *s, int64_t row, int64_t keys) {
+    vf weights[ATTENTION_STEP / LANES];
+    float *scores = s->weights + row * ATTENTION_STEP;
+    int64_t count = soften_scores(scores, keys, s->args->scale, NULL, s->args->layer->head_dim, bf16_exponential,
+                                  s->records[row], weights);
+    weights[count - 1] = vf_choose(vf_first(keys - (count - 1) * LANES), weights[count - 1], vf_set(0));
+    for (int64_t v = 0; v < count; v++)
+        _mm256_storeu_si256((__m256i *)((uint16_t *)scores + v * LANES), bf16_of(weights[v]));
+}
+
+/* A group takes the pairs that all its rows see whole together; what a row sees beyond, it takes alone. */
+VECTOR_INLINE void bf16_add_step(const head_step *s, line_stream *stream) {
+    step_values values = find_values(s, stream);
+    for (int64_t row = first_row(s, s->key); row < s->item->head_rows; row += BF16_ROWS) {
+        int64_t rows = bf16_group(s, row), shared = seen_keys(s, row) / BF16_PAIR * BF16_PAIR;
+        const float *weights = s->weights + row * ATTENTION_STEP;
+        bf16_add_keys(weights, rows, 0, shared, &values, s->records + row);
+        stop_asking(&values);
+        for (int64_t r = 0; r < rows; r++) {
+            int64_t seen = seen_keys(s, row + r), whole = seen / BF16_PAIR * BF16_PAIR;
+            const float *own = weights + r * ATTENTION_STEP;
+            if (whole > shared) bf16_add_keys(own, 1, shared, whole, &values, s->records + row + r);
+            if (seen > whole) bf16_add_last(own, whole, &values, s->records[row + r]);
+        }
+    }
+}
+
+static const attention_way BF16_WAY = {bf16_pack_query, bf16_score, bf16_soften, bf16_add_step};
+
+#endif
