@@ -87,6 +87,16 @@ static int64_t list_steps(const block_run *run, int32_t list[LIST_MOST + CRIA_LI
     return count;
 }
 
+/* Asks for what the epilogue reads and writes, a line of each token: while the products are added, they arrive. */
+static void ask_for_outputs(const cria_linear_args *args, int64_t first_row, int64_t begin, int64_t tokens) {
+    const float *out = args->out + begin * args->out_stride + first_row;
+    const float *residual = args->residual ? args->residual + begin * args->residual_stride + first_row : out;
+    for (int64_t t = 0; t < tokens; t++) {
+        __builtin_prefetch(out + t * args->out_stride, 1, 2);
+        if (residual != out) __builtin_prefetch(residual + t * args->residual_stride, 0, 2);
+    }
+}
+
 /* Panels [first, last), one chunk of K after the other, `together` panels to a call. */
 static void run_panels(const block_run *run, int64_t first, int64_t last, int64_t together, int64_t begin,
                        int64_t tokens) {
@@ -108,6 +118,8 @@ static void run_panels(const block_run *run, int64_t first, int64_t last, int64_
                 dot.panel[i] = (const uint8_t *)weight->data + (size_t)(p + i) * run->panel_bytes;
                 dot.sums[i] = run->sums + (p - first + i) * tokens * CRIA_PANEL_ROWS;
             }
+            for (int i = 0; !dot.prefetch && chunk + 1 == run->chunks && i < dot.panels; i++)
+                ask_for_outputs(run->args, (p + i) * CRIA_PANEL_ROWS, begin, tokens);
             bool again = p + together >= last && chunk + 1 < run->chunks; /* the first panels, from the next chunk on */
             dot.next_panels = again ? first - p : together;
             dot.next_first = again ? dot.first + dot.steps : dot.first;

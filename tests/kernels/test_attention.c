@@ -253,8 +253,9 @@ static void weights_add_up_to_one(void **state) {
             begin[q] = end[q] - s.c->queries[q];
         }
         for (int t = 0; t < count; t++) {
-            double limit = multiplies_bytes(&tables[t], s.c->type) ? 1e-3 : 2e-6; /* those are divided by the true sum */
-            for (int64_t v = 0; v < values; v++) out[v] = 1; /* rows that are not asked for */
+            double limit =
+                multiplies_bytes(&tables[t], s.c->type) ? 1e-3 : 2e-6; /* those are divided by the true sum */
+            for (int64_t v = 0; v < values; v++) out[v] = 1;           /* rows that are not asked for */
             run(&s, &tables[t], pool, 0, s.c->sequences, begin, end, out);
             for (int64_t v = 0; v < values; v++) assert_close(tables[t].name, out + v, &one, 1, 0, limit);
         }
