@@ -1,6 +1,7 @@
 /* Reading a decoder from tokenizer.json, and the bytes of single tokens. */
 #include "tokenizer/decoder.h"
 
+#include "base/checked.h"
 #include "tokenizer/bytes.h"
 #include "tokenizer/component.h"
 #include "tokenizer/decoder_stages.h"
@@ -29,7 +30,18 @@ static cria_status copy(const char *text, size_t length, char **out, size_t *out
     return CRIA_OK;
 }
 
-static cria_status parse_replace(const cria_json_value *component, cria_stage *s, cria_error *err) {
+/* Replacements that each put in what the next one looks for make a token longer by a factor each. */
+static cria_status check_growth(const cria_stage *s, size_t *growth, cria_error *err) {
+    enum { MOST_GROWTH = 4096 };
+    size_t found = s->regex ? 1 : s->pattern_length, factor = found ? (s->content_length + found - 1) / found : 1;
+    if (s->regex) factor++; /* an empty match leaves what stands there */
+    if (factor < 1) factor = 1;
+    if (cria_mul_size(*growth, factor, growth) && *growth <= MOST_GROWTH) return CRIA_OK;
+    return cria_fail(err, CRIA_ERR_UNSUPPORTED,
+                     "tokenizer: the decoder's replacements may make a token more than %d times as long", MOST_GROWTH);
+}
+
+static cria_status parse_replace(const cria_json_value *component, cria_stage *s, size_t *growth, cria_error *err) {
     const char *text = NULL;
     size_t length = 0;
     bool literal = false;
@@ -39,12 +51,13 @@ static cria_status parse_replace(const cria_json_value *component, cria_stage *s
     CRIA_TRY(copy(text, length, &s->content, &s->content_length, err));
     if (!literal) {
         if (s->after_fuse) return cria_component_unknown(stage_name, "Replace with a Regex after fusing", err);
-        return CRIA_OK;
+        return check_growth(s, growth, err);
     }
     cria_regex_destroy(s->regex);
     s->regex = NULL;
     CRIA_TRY(cria_component_text(cria_json_get(component, "pattern"), stage_name, "String", &text, &length, err));
-    return copy(text, length, &s->pattern, &s->pattern_length, err);
+    CRIA_TRY(copy(text, length, &s->pattern, &s->pattern_length, err));
+    return check_growth(s, growth, err);
 }
 
 static cria_status parse_strip(const cria_json_value *component, cria_stage *s, cria_error *err) {
@@ -84,7 +97,7 @@ static cria_status parse_stages(const cria_json_value *component, cria_decoder *
         cria_stage_kind kind = decoder->stages[i].kind;
         if (kind == CRIA_STAGE_FUSE || kind == CRIA_STAGE_BYTE_LEVEL) s->after_fuse = true;
     }
-    if (strcmp(type, "Replace") == 0) return parse_replace(component, s, err);
+    if (strcmp(type, "Replace") == 0) return parse_replace(component, s, &decoder->growth, err);
     if (strcmp(type, "Strip") == 0) return parse_strip(component, s, err);
     if (strcmp(type, "Metaspace") == 0) return parse_metaspace(component, s, err);
     if (strcmp(type, "Fuse") == 0) {
@@ -105,6 +118,7 @@ cria_status cria_decoder_parse(const cria_json_value *component, cria_decoder **
     *out = NULL;
     cria_decoder *decoder = calloc(1, sizeof *decoder);
     if (!decoder) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for a decoder");
+    decoder->growth = 1;
     if (cria_json_type_of(component) == CRIA_JSON_NULL) {
         decoder->stages[decoder->count++].kind = CRIA_STAGE_JOIN;
     } else {

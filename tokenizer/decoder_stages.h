@@ -31,6 +31,7 @@ enum { CRIA_MAX_STAGES = 32 };
 struct cria_decoder {
     cria_stage stages[CRIA_MAX_STAGES];
     size_t count;
+    size_t growth; /* how many times as long Replace stages may make a token, while the stages are read */
 };
 
 #define CRIA_REPLACEMENT "\xEF\xBF\xBD" /* U+FFFD */

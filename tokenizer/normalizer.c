@@ -1,6 +1,7 @@
 /* Normalizer steps, applied one after the other. */
 #include "tokenizer/normalizer.h"
 
+#include "base/checked.h"
 #include "base/utf8.h"
 #include "tokenizer/bytes.h"
 #include "tokenizer/component.h"
@@ -22,6 +23,10 @@ typedef struct {
 } step;
 
 enum { MAX_STEPS = 32 };
+
+/* Steps that each put in what the next one looks for make a text longer by a factor each: a limit, far above what any
+ * model's do (UTF-8 to a character for each byte: twice; a space to U+2581: three times). */
+enum { MOST_GROWTH = 32, MOST_ADDED = 1 << 16 };
 
 struct cria_normalizer {
     step steps[MAX_STEPS];
@@ -93,19 +98,27 @@ cria_status cria_normalizer_parse(const cria_json_value *component, cria_normali
     return CRIA_OK;
 }
 
-static cria_status replace(const step *s, const char *text, size_t length, cria_text *out, cria_error *err) {
+static cria_status too_long(size_t most, cria_error *err) {
+    return cria_fail(err, CRIA_ERR_FORMAT,
+                     "tokenizer: the normalizer makes more than %zu bytes of a text, %d times its length and %d more",
+                     most, MOST_GROWTH, MOST_ADDED);
+}
+
+static cria_status replace(const step *s, const char *text, size_t length, size_t most, cria_text *out,
+                           cria_error *err) {
     cria_regex_scan *scan = cria_regex_scan_create(s->pattern);
     if (!scan) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for a normalizer");
     cria_regex_scan_start(scan, text, length);
     size_t done = 0, start = 0, end = 0;
     bool found = true;
     cria_status status = CRIA_OK;
-    while (length) { /* an empty text has no matches, not even empty ones */
+    while (length && status == CRIA_OK) { /* an empty text has no matches, not even empty ones */
         status = cria_regex_scan_next(scan, &found, &start, &end, err);
         if (status != CRIA_OK || !found) break;
         cria_text_append(out, text + done, start - done);
         cria_text_append(out, s->content, s->content_length);
         done = end;
+        if (out->length > most) status = too_long(most, err);
     }
     cria_text_append(out, text + done, length - done);
     cria_regex_scan_destroy(scan);
@@ -129,14 +142,15 @@ static void strip(const step *s, const char *text, size_t length, cria_text *out
     cria_text_append(out, text + start, end - start);
 }
 
-static cria_status run_step(const step *s, const char *text, size_t length, cria_text *out, cria_error *err) {
+static cria_status run_step(const step *s, const char *text, size_t length, size_t most, cria_text *out,
+                            cria_error *err) {
     switch (s->kind) {
     case STEP_PREPEND:
         if (length) cria_text_append(out, s->content, s->content_length);
         cria_text_append(out, text, length);
         break;
     case STEP_REPLACE:
-        return replace(s, text, length, out, err);
+        return replace(s, text, length, most, out, err);
     case STEP_STRIP:
         strip(s, text, length, out);
         break;
@@ -151,10 +165,13 @@ cria_status cria_normalizer_run(const cria_normalizer *normalizer, const char *t
                                 cria_error *err) {
     cria_text now = {0}, next = {0};
     cria_status status = CRIA_OK;
+    size_t most = SIZE_MAX;
+    if (!cria_mul_size(length, MOST_GROWTH, &most) || !cria_add_size(most, MOST_ADDED, &most)) most = SIZE_MAX;
     cria_text_append(&now, text, length);
     for (size_t i = 0; i < normalizer->count && status == CRIA_OK; i++) {
         cria_text_clear(&next);
-        status = run_step(&normalizer->steps[i], now.data ? now.data : "", now.length, &next, err);
+        status = run_step(&normalizer->steps[i], now.data ? now.data : "", now.length, most, &next, err);
+        if (status == CRIA_OK && next.length > most) status = too_long(most, err);
         if (now.failed || next.failed) status = cria_fail(err, CRIA_ERR_MEMORY, "no memory to normalize a text");
         cria_text swap = now;
         now = next;

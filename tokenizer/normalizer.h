@@ -12,7 +12,7 @@ typedef struct cria_normalizer cria_normalizer;
  * Strip, ByteLevel. */
 cria_status cria_normalizer_parse(const cria_json_value *component, cria_normalizer **out, cria_error *err);
 void cria_normalizer_destroy(cria_normalizer *normalizer);
-/* Appends the normalized form of valid UTF-8 to *out. */
+/* Appends the normalized form of valid UTF-8 to *out; CRIA_ERR_FORMAT where that is far longer than the text. */
 cria_status cria_normalizer_run(const cria_normalizer *normalizer, const char *text, size_t length, cria_text *out,
                                 cria_error *err);
 

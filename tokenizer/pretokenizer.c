@@ -58,8 +58,12 @@ static cria_status parse_split(const cria_json_value *component, step *s, cria_e
     return cria_component_pattern(component, stage, &s->pattern, NULL, err);
 }
 
-static cria_status parse_byte_level(const cria_json_value *component, step *s, cria_error *err) {
+static cria_status parse_byte_level(const cria_json_value *component, cria_pretokenizer *pretokenizer, step *s,
+                                    cria_error *err) {
     bool use_regex = true;
+    /* Each would double the text once more. */
+    for (const step *before = pretokenizer->steps; before < s; before++)
+        if (before->kind == STEP_BYTE_LEVEL) return cria_component_unknown(stage, "with ByteLevel twice", err);
     s->kind = STEP_BYTE_LEVEL;
     s->behaviour = CRIA_SPLIT_ISOLATED;
     CRIA_TRY(cria_json_get_bool(component, "add_prefix_space", true, &s->add_prefix_space, err));
@@ -121,7 +125,7 @@ static cria_status parse_steps(const cria_json_value *component, cria_pretokeniz
     if (pretokenizer->count == MAX_STEPS) return cria_component_unknown(stage, "with more than 32 steps", err);
     step *s = &pretokenizer->steps[pretokenizer->count++];
     if (strcmp(type, "Split") == 0) return parse_split(component, s, err);
-    if (strcmp(type, "ByteLevel") == 0) return parse_byte_level(component, s, err);
+    if (strcmp(type, "ByteLevel") == 0) return parse_byte_level(component, pretokenizer, s, err);
     if (strcmp(type, "Metaspace") == 0) return parse_metaspace(component, s, err);
     return parse_fixed(component, type, s, err);
 }

@@ -181,9 +181,15 @@ static void the_chat_template_is_found_wherever_it_stands(void **context) {
     remove_folder(folder);
 }
 
+#define MODEL "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}"
+#define TEN_A "aaaaaaaaaa"
+/* A hundred a instead of the pattern. */
+#define GROW(pattern)                                                                                                  \
+    "{\"type\":\"Replace\",\"pattern\":{\"String\":" pattern                                                           \
+    "},\"content\":\"" TEN_A TEN_A TEN_A TEN_A TEN_A TEN_A TEN_A TEN_A TEN_A TEN_A "\"}"
+
 static void an_open_that_fails_says_what_and_why(void **context) {
     (void)context;
-#define MODEL "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}"
     static const struct {
         const char *json, *part;
         cria_status status;
@@ -215,6 +221,11 @@ static void an_open_that_fails_says_what_and_why(void **context) {
         {"{" MODEL ",\"post_processor\":{\"type\":\"BertProcessing\",\"cls\":[\"c\",0],\"sep\":[\"s\",99]}}",
          "id 99 is outside the vocabulary", CRIA_ERR_FORMAT},
         {"{" MODEL ",\"decoder\":{\"type\":\"CTC\"}}", "decoder CTC", CRIA_ERR_UNSUPPORTED},
+        {"{" MODEL ",\"decoder\":{\"type\":\"Sequence\",\"decoders\":[" GROW("\"a\"") "," GROW("\"a\"") "]}}",
+         "more than 4096 times", CRIA_ERR_UNSUPPORTED},
+        {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"ByteLevel\"},"
+         "{\"type\":\"ByteLevel\"}]}}",
+         "ByteLevel twice", CRIA_ERR_UNSUPPORTED},
         {"{" MODEL ",\"added_tokens\":[{\"id\":1}]}", "added token", CRIA_ERR_FORMAT},
         {"{" MODEL "} x", "tokenizer.json", CRIA_ERR_FORMAT},
     };
@@ -228,6 +239,31 @@ static void an_open_that_fails_says_what_and_why(void **context) {
         assert_null(t);
         if (!strstr(err.message, cases[i].part)) fail_msg("\"%s\" does not say \"%s\"", err.message, cases[i].part);
     }
+    remove_folder(folder);
+}
+
+/* Found by fuzzing: each replacement puts in a hundred of what the next one looks for. */
+static void normalizers_that_make_each_other_grow_are_an_error(void **context) {
+    (void)context;
+    char folder[64];
+    make_folder(folder);
+    write_file(folder, "tokenizer.json",
+               "{" MODEL ",\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[" GROW("\"a\"") "," GROW(
+                   "\"a\"") "," GROW("\"a\"") "," GROW("\"a\"") "," GROW("\"a\"") "," GROW("\"a\"") "]}}");
+    cria_tokenizer *t = open_folder(folder);
+    cria_ids ids = {0};
+    cria_error err = {0};
+    assert_int_equal(cria_tokenizer_encode(t, "a", 1, (cria_encode_options){0}, 0, &ids, &err), CRIA_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "the normalizer makes more than 65568 bytes"));
+    cria_ids_deinit(&ids);
+    cria_tokenizer_destroy(t);
+    /* One alone is no more than it was. */
+    write_file(folder, "tokenizer.json", "{" MODEL ",\"normalizer\":" GROW("\"a\"") "}");
+    t = open_folder(folder);
+    assert_int_equal(cria_tokenizer_encode(t, "a", 1, (cria_encode_options){0}, 0, &ids, &err), CRIA_OK);
+    assert_int_equal(ids.count, 100);
+    cria_ids_deinit(&ids);
+    cria_tokenizer_destroy(t);
     remove_folder(folder);
 }
 
@@ -437,6 +473,7 @@ int main(void) {
         cmocka_unit_test(added_tokens_decoder_outranks_the_older_files),
         cmocka_unit_test(the_chat_template_is_found_wherever_it_stands),
         cmocka_unit_test(an_open_that_fails_says_what_and_why),
+        cmocka_unit_test(normalizers_that_make_each_other_grow_are_an_error),
         cmocka_unit_test(a_folder_without_a_tokenizer_is_not_found),
         cmocka_unit_test(invalid_utf8_is_an_error_with_its_place_and_nul_is_a_character),
         cmocka_unit_test(a_limit_on_the_ids_is_kept_and_what_was_there_stays),
