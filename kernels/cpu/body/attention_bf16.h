@@ -8,6 +8,8 @@
 
 #include "kernels/cpu/body/attention_step.h"
 
+#include <string.h>
+
 enum {
     BF16_ROWS = 8, /* taken together, with two vectors each */
     BF16_FEW_ROWS = 4,
@@ -160,11 +162,11 @@ static inline int64_t bf16_group(const head_step *s, int64_t row) {
 }
 
 static void bf16_pack_query(const float *q, int64_t dim, float *packed) {
-    uint16_t *pairs = (uint16_t *)packed;
+    uint16_t *pairs = (uint16_t *)packed, zero = 0;
     int64_t i = 0;
     for (; i + LANES <= dim; i += LANES) vf_store_bf16(pairs + i, vf_load(q + i));
     if (i < dim) vf_store_bf16_first(pairs + i, dim - i, vf_load_first(q + i, dim - i));
-    if (dim % BF16_PAIR) pairs[dim] = 0;
+    if (dim % BF16_PAIR) memcpy(pairs + dim, &zero, sizeof zero);
 }
 
 VECTOR_INLINE void bf16_score(const head_step *s, int64_t page, line_stream *stream) {
