@@ -58,12 +58,19 @@ static int add_attention(builder *b, int x) {
     return add_linear(b, mixed, 1, 3, out, b->config->bias, name);
 }
 
+/* What follows the last attention is per row, and only the rows that need logits are asked for: gathering them here is
+ * exact, and a prompt is spared all but its last row of the last feed-forward layer. */
+static int gather_rows(builder *b, int x) {
+    return cria_graph_add(b->graph, (cria_op){.kind = CRIA_OP_GATHER, .layer = b->layer, .input = {x}}, "logits rows");
+}
+
 static int add_layer(builder *b, int x) {
     char name[80];
     bool before = b->config->norm_before;
     snprintf(name, sizeof name, "model.decoder.layers.%d.self_attn_layer_norm", b->layer);
     int attention = add_attention(b, before ? add_norm(b, x, name) : x);
     x = add_pair(b, CRIA_OP_ADD, x, attention, "attention residual");
+    if (b->layer == b->config->layers - 1) x = gather_rows(b, x);
     if (!before) x = add_norm(b, x, name);
 
     snprintf(name, sizeof name, "model.decoder.layers.%d.final_layer_norm", b->layer);
@@ -108,10 +115,6 @@ void cria_opt_build(const cria_model_config *config, cria_graph *graph) {
     x = add_pair(&b, CRIA_OP_ADD, x, p, "embedding");
     for (b.layer = 0; b.layer < config->layers; b.layer++) x = add_layer(&b, x);
 
-    /* The head works on the rows that need logits only; norms and projections are per row, so gathering first is exact.
-     */
-    op = (cria_op){.kind = CRIA_OP_GATHER, .layer = b.layer, .input = {x}};
-    x = cria_graph_add(graph, op, "logits rows");
     if (config->final_norm) x = add_norm(&b, x, "model.decoder.final_layer_norm");
     if (projected) x = add_linear(&b, x, 1, 2, (cria_dim[]){embed, b.hidden}, false, "model.decoder.project_out");
     int head = config->tied_embeddings
