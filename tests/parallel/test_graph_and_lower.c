@@ -95,6 +95,33 @@ static void projections_biases_activations_and_residuals_are_fused(void **state)
     }
 }
 
+/* The head: two (OPT) or two fused (Llama: gate and up, down) layers of feed-forward, and the logits. */
+static void the_last_feed_forward_layer_runs_over_the_rows_that_need_logits(void **state) {
+    (void)state;
+    cria_model_config configs[] = {opt_config(768, 12, 12), smollm2_config(30)};
+    for (int i = 0; i < 2; i++) {
+        cria_graph *graph = graph_of(configs[i]);
+        cria_program *program = lower(graph);
+        int linears = 0, gathers = 0, last = 0;
+        for (int k = 0; k < program->instruction_count; k++) {
+            const cria_instruction *ins = &program->instructions[k];
+            gathers += ins->kernel == CRIA_KERNEL_gather;
+            linears += ins->kernel == CRIA_KERNEL_linear && ins->phase == CRIA_PHASE_HEAD;
+            if (ins->kernel == CRIA_KERNEL_attention) last = k;
+            assert_true(ins->kernel != CRIA_KERNEL_attention || ins->phase == CRIA_PHASE_BODY);
+        }
+        assert_int_equal(gathers, 1);
+        assert_int_equal(linears, 3);
+        int body = 0; /* after the last attention: its output's projection, with what that needs */
+        for (int k = last; k < program->instruction_count; k++)
+            body += program->instructions[k].kernel == CRIA_KERNEL_linear &&
+                    program->instructions[k].phase == CRIA_PHASE_BODY;
+        assert_int_equal(body, 1);
+        cria_program_destroy(program);
+        cria_graph_destroy(graph);
+    }
+}
+
 static void live_buffers_never_overlap_and_dead_ones_are_reused(void **state) {
     (void)state;
     enum { VALUES = 400 };
@@ -122,6 +149,7 @@ int main(void) {
         cmocka_unit_test(a_graph_of_175_billion_parameters_is_built_in_little_memory),
         cmocka_unit_test(shapes_that_do_not_fit_are_an_error_that_names_the_value),
         cmocka_unit_test(projections_biases_activations_and_residuals_are_fused),
+        cmocka_unit_test(the_last_feed_forward_layer_runs_over_the_rows_that_need_logits),
         cmocka_unit_test(live_buffers_never_overlap_and_dead_ones_are_reused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
