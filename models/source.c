@@ -56,11 +56,25 @@ static bool is_head(const cria_tensor *param) {
     return param->dims == 2 && param->dim[0].name == CRIA_DIM_VOCAB;
 }
 
-/* A layer below the head that bears activations of 8 bits: the feed-forward layers, and the one that ends attention. */
-static bool bears_coarse(const cria_tensor *param, bool outputs) {
-    for (int d = 0; d < param->dims; d++)
-        if (param->dim[d].name == CRIA_DIM_FFN) return true;
-    return outputs && param->dim[param->dims - 1].name == CRIA_DIM_HEAD_DIM;
+/* The layer of the operator that reads the parameter. */
+static int layer_of(const cria_graph *graph, int param) {
+    for (int i = 0; i < cria_graph_ops(graph); i++) {
+        const cria_op *op = cria_graph_op(graph, i);
+        for (int k = 0; k < CRIA_MAX_INPUTS; k++)
+            if (op->input[k] == param) return op->layer;
+    }
+    return -1;
+}
+
+/* Whether the matrix bears activations of 8 bits: those of feed-forward layers and the one that ends attention, but not
+ * in the first layer, whose errors go through all others, nor in the last, which made half of the divergence of a model
+ * of thirty layers (docs/benchmarks.md, "Quality"). */
+static bool bears_coarse(const cria_graph *graph, int param, bool outputs) {
+    const cria_tensor *tensor = cria_graph_tensor(graph, param);
+    bool bears = outputs && tensor->dim[tensor->dims - 1].name == CRIA_DIM_HEAD_DIM;
+    for (int d = 0; d < tensor->dims; d++) bears |= tensor->dim[d].name == CRIA_DIM_FFN;
+    int layer = bears ? layer_of(graph, param) : 0;
+    return layer > 0 && layer < cria_graph_layers(graph) - 1;
 }
 
 static int64_t view_extent(const cria_weight_view *view, int first) {
@@ -197,7 +211,7 @@ cria_status cria_choose_panels(const cria_checkpoint *checkpoint, const cria_gra
         const cria_tensor *tensor = cria_graph_tensor(graph, t);
         panel[t] = CRIA_PANEL_F32;
         if (tensor->kind != CRIA_TENSOR_PARAM || tensor->param == CRIA_PARAM_ROPE_TABLE || tensor->dims < 2) continue;
-        panel[t] = forced == CRIA_PANEL_Q4 && bears_coarse(tensor, coarse_outputs) ? CRIA_PANEL_Q4_COARSE : forced;
+        panel[t] = forced == CRIA_PANEL_Q4 && bears_coarse(graph, t, coarse_outputs) ? CRIA_PANEL_Q4_COARSE : forced;
         bool quantised = forced == CRIA_PANEL_I8 || forced == CRIA_PANEL_Q8 || forced == CRIA_PANEL_Q4;
         if (is_position_table(tensor) && quantised) panel[t] = CRIA_PANEL_F32;
         if (forced != CRIA_PANEL_COUNT) continue;
@@ -207,7 +221,7 @@ cria_status cria_choose_panels(const cria_checkpoint *checkpoint, const cria_gra
         /* The head's sums are the logits: there 8 bits of activations show most. The feed-forward layers are the most
          * work and bear 8 bits well, the attention's output best (docs/benchmarks.md, "Quality"). */
         if (panel[t] == CRIA_PANEL_Q8 && is_head(tensor)) panel[t] = CRIA_PANEL_Q8_FINE;
-        if (panel[t] == CRIA_PANEL_Q4 && bears_coarse(tensor, coarse_outputs)) panel[t] = CRIA_PANEL_Q4_COARSE;
+        if (panel[t] == CRIA_PANEL_Q4 && bears_coarse(graph, t, coarse_outputs)) panel[t] = CRIA_PANEL_Q4_COARSE;
         if (!known) return cria_fail(err, CRIA_ERR_UNSUPPORTED, "%s: type %s", tensor->name, cria_type_name(view.type));
     }
     return CRIA_OK;
