@@ -95,7 +95,8 @@ typedef struct {
 /* Bytes of one block of one layer (a multiple of 64). */
 size_t cria_kv_block_bytes(cria_type type, int64_t block_tokens, int64_t kv_heads, int64_t head_dim);
 
-/* Writes k and v of each token to its slot (block * block_tokens + offset). */
+/* Writes k and v of each token to its slot (block * block_tokens + offset). Tokens whose values share cells follow each
+ * other, as those of a sequence do. */
 typedef struct {
     const cria_kv_layer *layer;
     const float *k, *v; /* [t][kv_head][head_dim] */

@@ -92,6 +92,27 @@ static void store_value_pair(const float *even, const float *odd, int64_t dim, u
     for (; i < dim; i++) to[i] = cria_f32_to_bf16(even[i]) | (uint32_t)cria_f32_to_bf16(odd[i]) << 16;
 }
 
+/* The values of a token whose cells of bf16 no other worker writes now: what its partner has there stays. */
+static void store_lone_values(const float *v, int64_t dim, bool odd, uint32_t *to) {
+    int64_t i = 0;
+    for (; i + LANES <= dim; i += LANES) {
+        vi rounded = vf_round_bf16(vf_load(v + i)), there = vi_load(to + i);
+        vi cells = odd ? vi_or(vi_and(there, vi_set(0xffff)), vi_shift_left(rounded, 16))
+                       : vi_or(vi_and(there, vi_set((int)0xffff0000u)), rounded);
+        vi_store((int32_t *)to + i, cells);
+    }
+    for (; i < dim; i++) {
+        uint32_t rounded = cria_f32_to_bf16(v[i]);
+        to[i] = odd ? (to[i] & 0xffff) | rounded << 16 : (to[i] & 0xffff0000u) | rounded;
+    }
+}
+
+/* Whether a neighbour of token t in the call writes the other half of its cells, perhaps on another worker. */
+static bool shares_cells(const cria_kv_store_args *args, int64_t t) {
+    int32_t partner = args->slots[t] ^ 1;
+    return (t > 0 && args->slots[t - 1] == partner) || (t + 1 < args->tokens && args->slots[t + 1] == partner);
+}
+
 /* Token t's keys, and its values unless the token before has written them; returns whether the next one's are written
  * as well. */
 static bool store_token(const cria_kv_store_args *args, int64_t t, bool values_done, bool with_next) {
@@ -100,6 +121,7 @@ static bool store_token(const cria_kv_store_args *args, int64_t t, bool values_d
     char *to = (char *)layer->pages + block * layer->block_bytes;
     bool pair = with_next && !values_done && layer->type == CRIA_BF16 && token % 2 == 0 &&
                 args->slots[t + 1] == args->slots[t] + 1;
+    bool lone = layer->type == CRIA_BF16 && !values_done && !shares_cells(args, t);
     for (int64_t head = 0; head < layer->kv_heads; head++, to += kv_head_bytes(layer)) {
         int64_t from = t * args->stride + head * layer->head_dim;
         char *values = to + kv_key_bytes(layer);
@@ -108,6 +130,9 @@ static bool store_token(const cria_kv_store_args *args, int64_t t, bool values_d
         if (pair) {
             uint32_t *cells = (uint32_t *)values + token / 2 * layer->head_dim;
             store_value_pair(args->v + from, args->v + from + args->stride, layer->head_dim, cells);
+        } else if (lone) {
+            store_lone_values(args->v + from, layer->head_dim, token % 2,
+                              (uint32_t *)values + token / 2 * layer->head_dim);
         } else if (!values_done) {
             store_vector(layer, args->v + from, false, token, values, scales + layer->block_tokens);
         }
