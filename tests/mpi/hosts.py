@@ -67,7 +67,9 @@ def check_traffic(network):
                 "--max-model-len", 1024) as server:
         server.complete("warm", max_tokens=1)
         before = network.cross_bytes()[0]
-        tokens = server.complete("every word counts once " * 120, max_tokens=1)["usage"]["prompt_tokens"]
+        # With every token's logits wanted, as much crosses wherever the plan has cut the last layer.
+        answer = server.complete("every word counts once " * 120, max_tokens=1, echo=True, logprobs=0)
+        tokens = answer["usage"]["prompt_tokens"]
         sent = network.cross_bytes()[0] - before
     values = tokens * HIDDEN * 4
     print(f"{tokens} tokens: {values} bytes of values, {sent} bytes over the link", flush=True)
