@@ -20,3 +20,10 @@ cria_status cria_model_graph(const cria_model_config *config, cria_graph **out, 
     *out = graph;
     return CRIA_OK;
 }
+
+/* What follows the last attention is per row, and only the rows that need logits are asked for: gathering them there is
+ * exact, and a prompt is spared all but its last row of the last feed-forward layer. */
+int cria_gather_logits_rows(const cria_model_config *config, cria_graph *graph, int layer, int x) {
+    if (layer != config->layers - 1) return x;
+    return cria_graph_add(graph, (cria_op){.kind = CRIA_OP_GATHER, .layer = layer, .input = {x}}, "logits rows");
+}

@@ -13,4 +13,8 @@ cria_status cria_model_graph(const cria_model_config *config, cria_graph **out, 
 void cria_opt_build(const cria_model_config *config, cria_graph *graph);
 void cria_llama_build(const cria_model_config *config, cria_graph *graph, cria_error *err);
 
+/* For the builders, on the value behind a layer's attention and its residual: the last layer's rows that need logits;
+ * another layer's value as it is. */
+int cria_gather_logits_rows(const cria_model_config *config, cria_graph *graph, int layer, int x);
+
 #endif

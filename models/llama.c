@@ -58,18 +58,12 @@ static int add_attention(builder *b, int x) {
     return add_linear(b, mixed, CRIA_PARAM_PLAIN, 1, 3, out, bias, "self_attn.o_proj");
 }
 
-/* What follows the last attention is per row, and only the rows that need logits are asked for: gathering them here is
- * exact, and a prompt is spared all but its last row of the last feed-forward layer. */
-static int gather_rows(builder *b, int x) {
-    return cria_graph_add(b->graph, (cria_op){.kind = CRIA_OP_GATHER, .layer = b->layer, .input = {x}}, "logits rows");
-}
-
 static int add_layer(builder *b, int x) {
     char name[64];
     snprintf(name, sizeof name, "model.layers.%d.input_layernorm", b->layer);
     int h = add_attention(b, add_norm(b, x, name));
     x = add_pair(b, CRIA_OP_ADD, x, h, "attention residual");
-    if (b->layer == b->config->layers - 1) x = gather_rows(b, x);
+    x = cria_gather_logits_rows(b->config, b->graph, b->layer, x);
     snprintf(name, sizeof name, "model.layers.%d.post_attention_layernorm", b->layer);
     h = add_norm(b, x, name);
     const cria_dim wide[] = {b->ffn, b->hidden}, narrow[] = {b->hidden, b->ffn};

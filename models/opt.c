@@ -58,19 +58,13 @@ static int add_attention(builder *b, int x) {
     return add_linear(b, mixed, 1, 3, out, b->config->bias, name);
 }
 
-/* What follows the last attention is per row, and only the rows that need logits are asked for: gathering them here is
- * exact, and a prompt is spared all but its last row of the last feed-forward layer. */
-static int gather_rows(builder *b, int x) {
-    return cria_graph_add(b->graph, (cria_op){.kind = CRIA_OP_GATHER, .layer = b->layer, .input = {x}}, "logits rows");
-}
-
 static int add_layer(builder *b, int x) {
     char name[80];
     bool before = b->config->norm_before;
     snprintf(name, sizeof name, "model.decoder.layers.%d.self_attn_layer_norm", b->layer);
     int attention = add_attention(b, before ? add_norm(b, x, name) : x);
     x = add_pair(b, CRIA_OP_ADD, x, attention, "attention residual");
-    if (b->layer == b->config->layers - 1) x = gather_rows(b, x);
+    x = cria_gather_logits_rows(b->config, b->graph, b->layer, x);
     if (!before) x = add_norm(b, x, name);
 
     snprintf(name, sizeof name, "model.decoder.layers.%d.final_layer_norm", b->layer);

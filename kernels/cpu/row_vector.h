@@ -327,6 +327,13 @@ VECTOR_INLINE void vf_load_pairs(const float *p, vf *even, vf *odd) {
 
 #endif
 
+/* A row rounded to bf16. */
+static inline void vf_round_row_bf16(const float *in, int64_t count, uint16_t *out) {
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES) vf_store_bf16(out + i, vf_load(in + i));
+    if (i < count) vf_store_bf16_first(out + i, count - i, vf_load_first(in + i, count - i));
+}
+
 /* Has x computed, or read, though nothing comes of it. */
 VECTOR_INLINE void vi_keep(vi x) {
     __asm__ volatile("" ::"x"(x));

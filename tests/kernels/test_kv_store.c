@@ -111,6 +111,33 @@ static void keys_go_transposed_and_values_straight_in_cells_of_four_bytes(void *
     cria_pool_destroy(pool);
 }
 
+/* Cells of values that two chunks of work share, and so maybe two workers: nothing of either is lost. */
+static void pairs_cut_by_chunks_lose_nothing(void **state) {
+    (void)state;
+    enum { BLOCK = 16, DIM = 64, COUNT = 40 * BLOCK, ROUNDS = 20 };
+    cria_kernels tables[MOST_TABLES];
+    int count = row_tables(tables);
+    cria_pool *pool = make_pool(4);
+    uint64_t seed = 3;
+    size_t bytes = cria_kv_block_bytes(CRIA_BF16, BLOCK, 1, DIM), pages_bytes = bytes * (COUNT / BLOCK + 1);
+    float *rows = random_rows(&seed, 4, COUNT * 2 * DIM);
+    int32_t slots[COUNT];
+    for (int t = 0; t < COUNT; t++) slots[t] = t + 1; /* chunks are of a block's tokens, blocks begin one later */
+    for (int n = 0; n < count * ROUNDS; n++) {
+        uint8_t *pages = aligned_garbage(pages_bytes), *expected = aligned_garbage(pages_bytes);
+        cria_kv_layer layer = {pages, CRIA_BF16, BLOCK, 1, DIM, (int64_t)bytes};
+        cria_kv_store_args args = {
+            .layer = &layer, .k = rows, .v = rows + DIM, .stride = 2 * DIM, .tokens = COUNT, .slots = slots};
+        for (int t = 0; t < COUNT; t++)
+            expect_bf16(expected, &layer, slots[t], rows + t * 2 * DIM, rows + t * 2 * DIM + DIM);
+        RUN_KERNEL(pool, tables[n / ROUNDS].kv_store, &args);
+        assert_memory_equal(pages, expected, pages_bytes);
+        free(pages), free(expected);
+    }
+    free(rows);
+    cria_pool_destroy(pool);
+}
+
 static void block_sizes_are_whole_cache_lines_and_refuse_overflow(void **state) {
     (void)state;
     assert_int_equal(cria_kv_block_bytes(CRIA_F32, 16, 3, 64), 16 * 3 * 64 * 2 * 4);
@@ -127,6 +154,7 @@ static void block_sizes_are_whole_cache_lines_and_refuse_overflow(void **state) 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keys_go_transposed_and_values_straight_in_cells_of_four_bytes),
+        cmocka_unit_test(pairs_cut_by_chunks_lose_nothing),
         cmocka_unit_test(block_sizes_are_whole_cache_lines_and_refuse_overflow),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -63,6 +63,7 @@ VECTOR_INLINE void add_step_by(const attention_way *way, const cria_attention_ar
                        .weights = scratch->weights + first * ATTENTION_STEP,
                        .q = scratch->q + first * layer->head_dim,
                        .records = records + first};
+        if (layer->type == CRIA_I8) s.scales = find_scales(&s);
         for (int64_t p = 0; p < s.pages; p++) way->score(&s, p, &stream);
         soften_head(way, &s, &stream);
         way->add_values(&s, &stream);

@@ -10,12 +10,7 @@
 
 #include <string.h>
 
-enum {
-    BF16_ROWS = 8, /* taken together, with two vectors each */
-    BF16_FEW_ROWS = 4,
-    BF16_PAIR = 2,
-    BF16_MOST_VECTORS = 8
-};
+enum { BF16_PAIR = 2 };
 
 /* The row's pairs lie in the memory of as many floats. */
 VECTOR_INLINE const uint16_t *bf16_row(const float *memory) {
@@ -33,9 +28,9 @@ VECTOR_INLINE vf bf16_multiply_add(vf sum, vi cells, vi pair) {
 
 /* sums[r] += the cells * pair `at` of row r; rows are row_stride floats apart. */
 #define BF16_MULTIPLY_ADD(load, rows_from, row_stride, at, sums)                                                       \
-    vi cells[BF16_MOST_VECTORS];                                                                                       \
+    vi cells[MOST_VECTORS];                                                                                            \
     UNROLL for (int v = 0; v < vectors; v++) cells[v] = load(v);                                                       \
-    UNROLL for (int i = 1; rows <= BF16_FEW_ROWS && i < FEW_READS; i++) {                                              \
+    UNROLL for (int i = 1; rows <= FEW_ROWS && i < FEW_READS; i++) {                                                   \
         UNROLL for (int v = 0; v < vectors; v++) vi_keep(load(v));                                                     \
     }                                                                                                                  \
     UNROLL for (int r = 0; r < rows; r++) {                                                                            \
@@ -47,7 +42,7 @@ VECTOR_INLINE vf bf16_multiply_add(vf sum, vi cells, vi pair) {
  * further is asked for. */
 VECTOR_INLINE void bf16_score_vectors(const float *q, const int rows, const char *keys, int64_t dim,
                                       int64_t block_tokens, const int vectors, int64_t ahead, float *scores) {
-    vf sums[BF16_ROWS][BF16_MOST_VECTORS];
+    vf sums[GROUP_ROWS][MOST_VECTORS];
     UNROLL for (int r = 0; r < rows; r++) {
         UNROLL for (int v = 0; v < vectors; v++) sums[r][v] = vf_set(0);
     }
@@ -64,7 +59,7 @@ VECTOR_INLINE void bf16_score_vectors(const float *q, const int rows, const char
 
 VECTOR_INLINE void bf16_score_rows(const float *q, const int rows, const char *keys, int64_t dim, int64_t block_tokens,
                                    int64_t ahead, float *scores) {
-    const int most = rows <= BF16_FEW_ROWS ? 4 : 2;
+    const int most = rows <= FEW_ROWS ? 4 : 2;
     int64_t at = 0;
 #define PIECE(vectors)                                                                                                 \
     bf16_score_vectors(q, rows, keys + at * KV_CELL_BYTES, dim, block_tokens, vectors, ahead, scores + at)
@@ -79,7 +74,7 @@ VECTOR_INLINE void bf16_score_rows(const float *q, const int rows, const char *k
 VECTOR_INLINE void bf16_value_vectors(const float *weights, const int rows, int64_t first, int64_t end,
                                       step_values *values, int64_t at, const int vectors, int64_t last,
                                       float *const *records) {
-    vf sums[BF16_ROWS][BF16_MOST_VECTORS];
+    vf sums[GROUP_ROWS][MOST_VECTORS];
     int64_t block_tokens = values->block_tokens, line = values->dim * KV_CELL_BYTES;
     UNROLL for (int r = 0; r < rows; r++) {
         UNROLL for (int v = 0; v < vectors; v++) sums[r][v] = vf_load(records[r] + at + v * LANES);
@@ -117,7 +112,7 @@ static void bf16_add_last(const float *weights, int64_t key, const step_values *
 
 VECTOR_INLINE void bf16_value_rows(const float *weights, const int rows, int64_t first, int64_t end,
                                    step_values *values, float *const *records) {
-    const int most = rows == 1 ? 8 : rows <= BF16_FEW_ROWS ? 4 : 2;
+    const int most = rows == 1 ? 8 : rows <= FEW_ROWS ? 4 : 2;
     int64_t at = 0, dim = values->dim;
 #define PIECE(vectors, last) bf16_value_vectors(weights, rows, first, end, values, at, vectors, last, records)
     for (; at + most * LANES <= dim; at += most * LANES) PIECE(most, LANES);
@@ -130,17 +125,16 @@ VECTOR_INLINE void bf16_value_rows(const float *weights, const int rows, int64_t
 #undef PIECE
 }
 
-#define BF16_SIZES(CASE) CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
-
-/* Up to BF16_ROWS rows. */
-static void bf16_score_page(const float *q, int64_t rows, const char *keys, int64_t dim, int64_t block_tokens,
-                            int64_t ahead, float *scores) {
+/* Up to GROUP_ROWS rows. */
+static void bf16_score_page(cria_type type, const float *q, int64_t rows, const char *keys, int64_t dim,
+                            int64_t block_tokens, int64_t ahead, float *scores) {
+    (void)type;
     switch (rows) {
 #define CASE(n)                                                                                                        \
     case n:                                                                                                            \
         bf16_score_rows(q, n, keys, dim, block_tokens, ahead, scores);                                                 \
         break;
-        BF16_SIZES(CASE)
+        GROUP_SIZES(CASE)
 #undef CASE
     }
 }
@@ -152,31 +146,19 @@ static void bf16_add_keys(const float *weights, int64_t rows, int64_t first, int
     case n:                                                                                                            \
         bf16_value_rows(weights, n, first, end, values, records);                                                      \
         break;
-        BF16_SIZES(CASE)
+        GROUP_SIZES(CASE)
 #undef CASE
     }
 }
 
-static inline int64_t bf16_group(const head_step *s, int64_t row) {
-    return s->item->head_rows - row < BF16_ROWS ? s->item->head_rows - row : BF16_ROWS;
-}
-
 static void bf16_pack_query(const float *q, int64_t dim, float *packed) {
     uint16_t *pairs = (uint16_t *)packed, zero = 0;
-    int64_t i = 0;
-    for (; i + LANES <= dim; i += LANES) vf_store_bf16(pairs + i, vf_load(q + i));
-    if (i < dim) vf_store_bf16_first(pairs + i, dim - i, vf_load_first(q + i, dim - i));
+    vf_round_row_bf16(q, dim, pairs);
     if (dim % BF16_PAIR) memcpy(pairs + dim, &zero, sizeof zero);
 }
 
 VECTOR_INLINE void bf16_score(const head_step *s, int64_t page, line_stream *stream) {
-    const cria_kv_layer *layer = s->args->layer;
-    const char *keys = step_keys(s, page);
-    int64_t dim = layer->head_dim, at = page * layer->block_tokens;
-    int64_t ahead = next_lines(stream, page, kv_key_bytes(layer), keys) - keys;
-    for (int64_t row = first_row(s, s->key + at); row < s->item->head_rows; row += BF16_ROWS, ahead = 0)
-        bf16_score_page(s->q + row * dim, bf16_group(s, row), keys, dim, layer->block_tokens, ahead,
-                        s->weights + row * ATTENTION_STEP + at);
+    score_groups(s, page, stream, bf16_score_page);
 }
 
 VECTOR_INLINE __m256i bf16_of(vf x) {
@@ -206,8 +188,8 @@ VECTOR_INLINE void bf16_soften(const head_step *s, int64_t row, int64_t keys) {
 /* A group takes the pairs that all its rows see whole together; what a row sees beyond, it takes alone. */
 VECTOR_INLINE void bf16_add_step(const head_step *s, line_stream *stream) {
     step_values values = find_values(s, stream);
-    for (int64_t row = first_row(s, s->key); row < s->item->head_rows; row += BF16_ROWS) {
-        int64_t rows = bf16_group(s, row), shared = seen_keys(s, row) / BF16_PAIR * BF16_PAIR;
+    for (int64_t row = first_row(s, s->key); row < s->item->head_rows; row += GROUP_ROWS) {
+        int64_t rows = group_rows(s, row), shared = seen_keys(s, row) / BF16_PAIR * BF16_PAIR;
         const float *weights = s->weights + row * ATTENTION_STEP;
         bf16_add_keys(weights, rows, 0, shared, &values, s->records + row);
         stop_asking(&values);

@@ -10,12 +10,7 @@
 
 #include <string.h>
 
-enum {
-    GROUP_ROWS = LANES == 16 ? 8 : 6,        /* rows taken together, with two vectors each */
-    FEW_ROWS = LANES == 16 ? 4 : 3,          /* up to here four vectors each fit into the registers */
-    MOST_VECTORS = 8,                        /* of a single row */
-    LANE_LINE = 64 / (LANES * KV_CELL_BYTES) /* vectors of cells in a cache line */
-};
+enum { LANE_LINE = 64 / (LANES * KV_CELL_BYTES) }; /* vectors of cells in a cache line */
 
 /* Elements that a turn of the inner loops takes: of bf16 both of a cell, so that which one it is need not be asked. */
 VECTOR_INLINE int turn(cria_type type) {
@@ -86,13 +81,6 @@ VECTOR_INLINE void score_rows(cria_type type, const float *q, const int rows, co
     for (; at < block_tokens; at += LANES) PIECE(1);
 #undef PIECE
 }
-
-/* CASE for every number of rows that are taken together. */
-#if defined(__AVX512F__)
-#define GROUP_SIZES(CASE) CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
-#else
-#define GROUP_SIZES(CASE) CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
-#endif
 
 VECTOR_INLINE void score_group(cria_type type, const float *q, int64_t rows, const char *keys, int64_t dim,
                                int64_t block_tokens, int64_t ahead, float *scores) {
@@ -182,38 +170,21 @@ static void value_page(cria_type type, const float *weights, int64_t rows, int64
     }
 }
 
-/* Rows that the group of a head which begins with `row` has. */
-static inline int64_t group_rows(const head_step *s, int64_t row) {
-    return s->item->head_rows - row < GROUP_ROWS ? s->item->head_rows - row : GROUP_ROWS;
-}
-
 static void f32_pack_query(const float *q, int64_t dim, float *packed) {
     memcpy(packed, q, (size_t)dim * sizeof *packed);
 }
 
 VECTOR_INLINE void f32_score(const head_step *s, int64_t page, line_stream *stream) {
-    const cria_kv_layer *layer = s->args->layer;
-    const char *keys = step_keys(s, page);
-    int64_t dim = layer->head_dim, at = page * layer->block_tokens;
-    int64_t ahead = next_lines(stream, page, kv_key_bytes(layer), keys) - keys;
-    for (int64_t row = first_row(s, s->key + at); row < s->item->head_rows; row += GROUP_ROWS, ahead = 0)
-        score_page(layer->type, s->q + row * dim, group_rows(s, row), keys, dim, layer->block_tokens, ahead,
-                   s->weights + row * ATTENTION_STEP + at);
+    score_groups(s, page, stream, score_page);
 }
 
 VECTOR_INLINE void f32_soften(const head_step *s, int64_t row, int64_t keys) {
     const cria_kv_layer *layer = s->args->layer;
     vf weights[ATTENTION_STEP / LANES];
     float *scores = s->weights + row * ATTENTION_STEP;
-    int64_t count;
-    if (layer->type == CRIA_I8) {
-        step_scales scales = find_scales(s);
-        count = soften_scores(scores, keys, s->args->scale, &scales, layer->head_dim, vf_exp_weight, s->records[row],
-                              weights);
-    } else {
-        count =
-            soften_scores(scores, keys, s->args->scale, NULL, layer->head_dim, vf_exp_weight, s->records[row], weights);
-    }
+    const step_scales *scales = layer->type == CRIA_I8 ? &s->scales : NULL;
+    int64_t count =
+        soften_scores(scores, keys, s->args->scale, scales, layer->head_dim, vf_exp_weight, s->records[row], weights);
     for (int64_t v = 0; v < count; v++) vf_store(scores + v * LANES, weights[v]);
 }
 

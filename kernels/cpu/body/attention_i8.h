@@ -203,10 +203,6 @@ static inline int64_t i8_group(int64_t left) {
     return divide_up(left, groups);
 }
 
-static void i8_pack_query(const float *q, int64_t dim, float *packed) {
-    i8_write_query(q, dim, packed);
-}
-
 VECTOR_INLINE void i8_score(const head_step *s, int64_t page, line_stream *stream) {
     const cria_kv_layer *layer = s->args->layer;
     const char *keys = step_keys(s, page);
@@ -225,8 +221,7 @@ VECTOR_INLINE void i8_soften(const head_step *s, int64_t row, int64_t keys) {
     vf weights[ATTENTION_STEP / LANES], most = vf_set(0);
     vmask bad = 0;
     float *scores = s->weights + row * ATTENTION_STEP;
-    step_scales scales = find_scales(s);
-    int64_t count = soften_scores(scores, keys, s->args->scale, &scales, s->args->layer->head_dim, vf_exp_weight,
+    int64_t count = soften_scores(scores, keys, s->args->scale, &s->scales, s->args->layer->head_dim, vf_exp_weight,
                                   s->records[row], weights);
     weights[count - 1] = vf_choose(vf_first(keys - (count - 1) * LANES), weights[count - 1], vf_set(0));
     for (int64_t v = 0; v < count; v++) {
@@ -254,6 +249,6 @@ static inline bool i8_fits(const cria_kv_layer *layer) {
     return layer->type == CRIA_I8 && layer->head_dim % KV_QUAD == 0 && layer->head_dim <= I8_MOST_DIM;
 }
 
-static const attention_way I8_WAY = {i8_pack_query, i8_score, i8_soften, i8_add_step};
+static const attention_way I8_WAY = {i8_write_query, i8_score, i8_soften, i8_add_step};
 
 #endif

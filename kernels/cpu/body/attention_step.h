@@ -14,6 +14,19 @@
 
 enum { STEP_PAGES = ATTENTION_STEP / ATTENTION_LANES }; /* at most */
 
+enum {
+    GROUP_ROWS = LANES == 16 ? 8 : 6, /* rows taken together, with two vectors each */
+    FEW_ROWS = LANES == 16 ? 4 : 3,   /* up to here four vectors each fit into the registers */
+    MOST_VECTORS = 8                  /* of a single row */
+};
+
+/* CASE for every number of rows that are taken together. */
+#if defined(__AVX512F__)
+#define GROUP_SIZES(CASE) CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
+#else
+#define GROUP_SIZES(CASE) CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#endif
+
 /* Few rows wait for memory. Loads wait for nothing but lines, so that they run far ahead of the products and take the
  * places of those lines that are asked for ahead: where every line is read several times they do not, and one core
  * gets 20 to 25 GB/s instead of 17 to 19 (docs/benchmarks.md). */
@@ -34,6 +47,12 @@ static inline const char *next_lines(line_stream *stream, int64_t page, int64_t 
     return at;
 }
 
+/* Of int8: where the scales of a head's keys of a step lie, page by page; those of the values follow a page's. */
+typedef struct {
+    const float *page[STEP_PAGES];
+    int64_t block_tokens;
+} step_scales;
+
 /* One head's rows against the 64 keys from `key` on. Row r of the head has its scores, which become weights, at
  * weights + r * ATTENTION_STEP, its packed query at q + r * head_dim. */
 typedef struct {
@@ -43,6 +62,7 @@ typedef struct {
     int64_t keys, pages; /* that the item sees of them, and in how many pages they lie */
     float *weights, *q;
     float *const *records; /* of the head's rows (kernels/attention.h) */
+    step_scales scales;    /* of int8 */
 } head_step;
 
 /* How rows are multiplied with keys and values. */
@@ -77,6 +97,27 @@ static inline int64_t seen_keys(const head_step *s, int64_t row) {
     return seen < ATTENTION_STEP ? seen : ATTENTION_STEP;
 }
 
+/* Rows that the group of a head which begins with `row` has. */
+static inline int64_t group_rows(const head_step *s, int64_t row) {
+    return s->item->head_rows - row < GROUP_ROWS ? s->item->head_rows - row : GROUP_ROWS;
+}
+
+/* Scores of up to GROUP_ROWS rows, whose packed queries are `dim` floats apart, against all keys of a page. What lies
+ * `ahead` bytes further is asked for on the way. */
+typedef void group_scorer(cria_type type, const float *q, int64_t rows, const char *keys, int64_t dim,
+                          int64_t block_tokens, int64_t ahead, float *scores);
+
+/* The scores of a page, group by group; the first one asks for what comes next. */
+VECTOR_INLINE void score_groups(const head_step *s, int64_t page, line_stream *stream, group_scorer *score) {
+    const cria_kv_layer *layer = s->args->layer;
+    const char *keys = step_keys(s, page);
+    int64_t dim = layer->head_dim, at = page * layer->block_tokens;
+    int64_t ahead = next_lines(stream, page, kv_key_bytes(layer), keys) - keys;
+    for (int64_t row = first_row(s, s->key + at); row < s->item->head_rows; row += GROUP_ROWS, ahead = 0)
+        score(layer->type, s->q + row * dim, group_rows(s, row), keys, dim, layer->block_tokens, ahead,
+              s->weights + row * ATTENTION_STEP + at);
+}
+
 /* A step's values of one head: page by page. */
 typedef struct {
     const char *page[STEP_PAGES];
@@ -98,12 +139,6 @@ static inline step_values find_values(const head_step *s, line_stream *stream) {
 static inline void stop_asking(step_values *values) {
     for (int64_t p = 0; p < values->pages; p++) values->later[p] = values->page[p];
 }
-
-/* Of int8: where the scales of a head's keys of a step lie, page by page; those of the values follow a page's. */
-typedef struct {
-    const float *page[STEP_PAGES];
-    int64_t block_tokens;
-} step_scales;
 
 static inline step_scales find_scales(const head_step *s) {
     const cria_kv_layer *layer = s->args->layer;

@@ -32,12 +32,6 @@ static void store_row_i8(const float *in, int64_t count, float inverse, int8_t *
     if (i < count) vf_store_i8_first(out + i, count - i, vf_load_first(in + i, count - i) * factor);
 }
 
-static void store_row_bf16(const float *in, int64_t count, uint16_t *out) {
-    int64_t i = 0;
-    for (; i + LANES <= count; i += LANES) vf_store_bf16(out + i, vf_load(in + i));
-    if (i < count) vf_store_bf16_first(out + i, count - i, vf_load_first(in + i, count - i));
-}
-
 /* Elements first .. first + count - 1 of a token's key, as whole cells. */
 static void place_key(const cria_kv_layer *layer, const void *elements, int64_t first, int64_t count, int64_t token,
                       char *keys) {
@@ -71,7 +65,7 @@ static void store_vector(const cria_kv_layer *layer, const float *x, bool key, i
         if (layer->type == CRIA_I8) {
             store_row_i8(x + first, count, inverse, (int8_t *)rounded);
         } else if (layer->type == CRIA_BF16) {
-            store_row_bf16(x + first, count, rounded);
+            vf_round_row_bf16(x + first, count, rounded);
         }
         if (key) {
             memset((char *)rounded + count * kv_element_bytes(layer->type), 0, KV_CELL_BYTES); /* fills up the last */
