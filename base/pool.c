@@ -53,6 +53,14 @@ static inline bool is_now(uint64_t section, const cria_worker *worker) {
 /* A job's number, whether workers may still enter it, and how many besides worker 0 are inside. */
 enum { DOOR_OPEN = 1, DOOR_INSIDE = 2, DOOR_JOB_SHIFT = 16 };
 
+#define NO_SECTION UINT64_MAX
+
+/* How far a worker's own part of a section is given out: the section's number in the high half, else nothing of it is;
+ * the chunks in the low half. */
+typedef struct {
+    _Alignas(CACHE_LINE) atomic_uint_fast64_t given;
+} part;
+
 struct cria_pool {
     int threads;
     uint64_t spin_ns;
@@ -60,6 +68,7 @@ struct cria_pool {
     void *context;
     atomic_bool stop;
     pthread_t *handles; /* threads - 1 */
+    part *parts;        /* [threads] */
     event start;        /* raised once for each job, and to stop */
     event finish;       /* raised when the last worker has left a closed job */
     event pass;         /* raised when a section ends */
@@ -191,6 +200,7 @@ static void stop_and_free(cria_pool *pool, int started) {
     atomic_store_explicit(&pool->stop, true, memory_order_relaxed);
     event_raise(&pool->start);
     for (int i = 0; i < started; i++) pthread_join(pool->handles[i], NULL);
+    free(pool->parts);
     free(pool->handles);
     free(pool);
 }
@@ -206,7 +216,10 @@ cria_status cria_pool_create(int threads, cria_pool **out, cria_error *err) {
     pool->threads = threads;
     pool->spin_ns = processors_suffice(threads) ? SPIN_NS : 0;
     pool->handles = calloc((size_t)threads, sizeof *pool->handles);
-    if (!pool->handles) {
+    pool->parts = aligned_alloc(CACHE_LINE, (size_t)threads * sizeof *pool->parts);
+    if (!pool->handles || !pool->parts) {
+        free(pool->parts);
+        free(pool->handles);
         free(pool);
         return cria_fail(err, CRIA_ERR_MEMORY, "out of memory for a pool of %d threads", threads);
     }
@@ -240,6 +253,8 @@ void cria_pool_run(cria_pool *pool, cria_pool_job *job, void *context) {
     pool->job = job;
     pool->context = context;
     atomic_store_explicit(&pool->section, 0, memory_order_relaxed);
+    for (int i = 0; i < pool->threads; i++)
+        atomic_store_explicit(&pool->parts[i].given, NO_SECTION, memory_order_relaxed);
     atomic_store_explicit(&pool->door, ((door >> DOOR_JOB_SHIFT) + 1) << DOOR_JOB_SHIFT | DOOR_OPEN,
                           memory_order_release);
     if (pool->threads > 1) event_raise(&pool->start);
@@ -308,8 +323,40 @@ void cria_worker_next(cria_worker *worker) {
     worker->sections++;
 }
 
+/* The next of `most` chunks of worker `owner`'s part, or -1 when all are given out. */
+static int64_t take_of(cria_pool *pool, int owner, uint64_t number, int64_t most) {
+    atomic_uint_fast64_t *given = &pool->parts[owner].given;
+    uint_fast64_t was = atomic_load_explicit(given, memory_order_relaxed);
+    int64_t next;
+    do {
+        next = was >> 32 == number ? (int64_t)(was & UINT32_MAX) : 0;
+        if (next >= most) return -1;
+    } while (!atomic_compare_exchange_weak_explicit(given, &was, number << 32 | (uint64_t)(next + 1),
+                                                    memory_order_relaxed, memory_order_relaxed));
+    return next;
+}
+
+/* A chunk for a worker that has counted itself in: of its own part of [0, chunks) as long as there is one, then of
+ * another's. There is always one: no more workers are counted in than there are chunks, and what was found given out
+ * stays so. The section cannot end meanwhile, so that a part's number is this section's or an older one's. */
+static int64_t choose(const cria_worker *worker, int64_t chunks) {
+    cria_pool *pool = worker->pool;
+    int count = pool->threads;
+    for (int i = 0;; i++) {
+        int owner = (worker->index + i) % count;
+        int64_t first = chunks * owner / count;
+        int64_t next = take_of(pool, owner, worker->sections, chunks * (owner + 1) / count - first);
+        if (next >= 0) return first + next;
+    }
+}
+
 bool cria_worker_take(cria_worker *worker, int64_t total, int64_t chunk, int64_t *begin, int64_t *end) {
     if (total <= 0) return false;
+    int64_t first = 0;
+    if (worker->parts > 0) {
+        first = total / worker->parts * worker->part_begin;
+        total = total / worker->parts * worker->part_end - first;
+    }
     if (chunk < 1) chunk = 1;
     if (chunk > total) chunk = total;
     if (total / chunk >= MOST_CHUNKS) chunk = total / MOST_CHUNKS + 1;
@@ -323,16 +370,26 @@ bool cria_worker_take(cria_worker *worker, int64_t total, int64_t chunk, int64_t
         } while (!atomic_compare_exchange_weak_explicit(&pool->section, &section, section + joins + 1,
                                                         memory_order_acq_rel, memory_order_acquire));
         worker->active = true;
-        mine = taken_of(section);
+        mine = choose(worker, chunks);
     } else {
         if (worker->taken >= chunks) return false;
         mine = worker->taken++;
     }
-    *begin = mine * chunk;
-    *end = chunk < total - *begin ? *begin + chunk : total;
+    *begin = first + mine * chunk;
+    *end = chunk < total - mine * chunk ? *begin + chunk : first + total;
     return true;
+}
+
+int64_t cria_worker_chunk(const cria_worker *worker, int64_t total) {
+    enum { CHUNKS_PER_WORKER = 8, LEAST = 4 };
+    int64_t chunk = total / (CHUNKS_PER_WORKER * (int64_t)worker->count);
+    return chunk > LEAST ? chunk : LEAST;
 }
 
 cria_worker cria_worker_alone(const cria_worker *worker) {
     return (cria_worker){.index = worker->index, .count = 1};
+}
+
+cria_worker cria_worker_part(const cria_worker *worker, int64_t begin, int64_t end, int64_t of) {
+    return (cria_worker){.index = worker->index, .count = 1, .part_begin = begin, .part_end = end, .parts = of};
 }

@@ -22,7 +22,7 @@ typedef struct {
      * present one; what a lone worker has taken. */
     unsigned sections;
     bool active;
-    int64_t taken;
+    int64_t taken, part_begin, part_end, parts; /* a lone worker's share of whatever it is given; parts 0: all */
 } cria_worker;
 
 /* `threads` >= 1, the caller included. */
@@ -37,10 +37,16 @@ typedef void cria_pool_job(cria_worker *worker, void *context);
 void cria_pool_run(cria_pool *pool, cria_pool_job *job, void *context);
 
 /* A job is a row of sections, the same for all workers. Inside a section: takes the next chunk of [0, total), `chunk`
- * items at a time (more where there are over 2^27 chunks), from the counter that all workers share. False when none is
- * left, or when this worker comes too late and the section is over. Which worker gets a chunk is not determined;
+ * items at a time (more where there are over 2^27 chunks). Each worker begins with an equal part of its own, the n-th
+ * with the n-th part, so that what it finds there it often has written itself and still has in its caches; then it
+ * takes what others have left, so that a slow one is not waited for. False when none is left, or when this worker comes
+ * too late and the section is over. Which worker gets a chunk is not determined, nor that a worker's chunks ascend;
  * results must not depend on it. All workers of a section must pass the same total and chunk. */
 bool cria_worker_take(cria_worker *worker, int64_t total, int64_t chunk, int64_t *begin, int64_t *end);
+
+/* A size of chunks for `total` small items, such as tokens: an eighth of a worker's part, but a few at least, since
+ * every taking costs a line that travels between processors. */
+int64_t cria_worker_chunk(const cria_worker *worker, int64_t total);
 
 /* Ends a section whose work is given out by cria_worker_take alone: to be called once that has returned false. Returns
  * when every chunk is done; waits for no worker that has none. */
@@ -52,5 +58,10 @@ void cria_worker_barrier(cria_worker *worker);
 /* A worker that takes everything itself, for work too small to share. It keeps the index, for what belongs to a worker.
  */
 cria_worker cria_worker_alone(const cria_worker *worker);
+
+/* The same for items [begin, end) of `of` alone, in every section: of [0, total), where total is a multiple of `of`, it
+ * takes [begin, end) * total / of. So several functions that go by token can be called one after the other for some
+ * tokens only, without waiting for other workers. */
+cria_worker cria_worker_part(const cria_worker *worker, int64_t begin, int64_t end, int64_t of);
 
 #endif

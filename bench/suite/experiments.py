@@ -1,4 +1,5 @@
-"""What the server promises beside throughput: memory policies, chunked prompts, shared prefixes, its own cost, its start."""
+"""What the server promises beside throughput: memory policies, chunked prompts, shared prefixes, its own cost, its start;
+and what several ranks do: one through MPI, two with a thread each against one with two, beside what the planner said."""
 
 import asyncio
 import datetime
@@ -8,6 +9,7 @@ import random
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 import machine
@@ -151,7 +153,67 @@ def first_token_after_start(path, words, options):
             return outcome.chunks[0] - begin
 
 
-EXPERIMENTS = {"own_cost": own_cost, "prefix": prefix, "chunked": chunked, "start": start, "policies": policies}
+def steps_of(command, environment):
+    """What `cria bench` says of each batch and phase: seconds of a step, predicted and achieved."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"{command[0]} failed")
+    return {(row["batch"], phase): (row[phase].get("predicted_step_seconds"), row[phase]["step_seconds"])
+            for row in json.loads(done.stdout)["results"] for phase in ("prefill", "decode")}
+
+
+def one_rank(options, turns, say, rounds=7):
+    """The program started by mpirun with one rank against the program itself, in turns."""
+    command = [str(CRIA), "bench", str(SMOLLM2), "--threads", "2", "--batch", "1,16", "--prompt-tokens", "128", "--new-tokens", "64",
+               "--repeat", "3", "--quiet", "--json"]
+    mpi = ["mpirun", "--allow-run-as-root", "--bind-to", "none", "-n", "1", *command]
+    ratios = {}
+    for number in range(rounds):
+        turns.need(30)
+        say(f"one rank: round {number + 1} of {rounds}")
+        machine.rest()
+        pair = [steps_of(mpi, None), None] if number % 2 else [None, steps_of(command, None)]
+        pair = [found or steps_of(way, None) for found, way in zip(pair, (mpi, command))]
+        turns.check()
+        for case, (_, seconds) in pair[0].items():
+            ratios.setdefault(case, []).append(seconds / pair[1][case][1])
+    for (batch, phase), found in ratios.items():
+        yield {"batch": batch, "phase": phase, "ratio": summary.spread(found), "all": [round(r, 4) for r in sorted(found)]}
+
+
+def two_ranks(options, turns, say, rounds=5):
+    """Two ranks of one thread, a tensor cut in two, against one rank of two threads; before each round both are profiled anew,
+    since the machine changes within minutes, and what the planner predicts from that stands beside what came."""
+    models = [("SmolLM2 Q4_1", SMOLLM2, "auto")] + [(f"OPT-125M shape {kind}", OPT, kind) for kind in ("int8", "bf16", "f32")]
+    for name, path, kind in models:
+        if not path.exists():
+            continue
+        ranks = {"1x2": ["--threads", "2"], "2x1": ["-n", "2", "--threads", "1"]}
+        found = {}
+        with tempfile.TemporaryDirectory() as cache:
+            environment = {**os.environ, "XDG_CACHE_HOME": cache}
+            for number in range(rounds):
+                turns.need(60)
+                say(f"two ranks: {name}, round {number + 1} of {rounds}")
+                machine.rest()
+                for words in ranks.values():
+                    subprocess.run([str(CRIA), "profile", str(path), "--quick", "--quiet", *words], env=environment, check=True,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                for way, words in ranks.items():
+                    cut = ["--tensor-parallel-size", "2"] if way == "2x1" else []
+                    steps = steps_of([str(CRIA), "bench", str(path), "--dtype", kind, "--batch", "1,16", "--prompt-tokens", "256",
+                                      "--new-tokens", "32", "--repeat", "3", "--quiet", "--json", *words, *cut], environment)
+                    for case, figures in steps.items():
+                        found.setdefault((way, *case), []).append(figures)
+                turns.check()
+        for (way, batch, phase), figures in found.items():
+            yield {"model": name, "way": way, "batch": batch, "phase": phase,
+                   "predicted": statistics.median(p for p, _ in figures), "achieved": statistics.median(a for _, a in figures),
+                   "error": statistics.median(p / a - 1 for p, a in figures), "rounds": rounds}
+
+
+EXPERIMENTS = {"own_cost": own_cost, "prefix": prefix, "chunked": chunked, "start": start, "policies": policies,
+               "one_rank": one_rank, "two_ranks": two_ranks}
 
 
 def measure_all(names, options, say, write):

@@ -91,7 +91,42 @@ shape, from a warm file cache. The 1.3B checkpoint holds f32 (5.3 GB), from whic
                f"{verdict(row['warm']['p50'] <= bar)} |")
 
 
+def one_rank(rows):
+    yield f"""#### One rank through the distributed engine ({stamp(rows)})
+
+SmolLM2, two threads: the program started by `mpirun -n 1` against the program itself, in turns; time of a step with MPI over
+time without. Bar: within 2%.
+
+| | median | all rounds | reached |
+|---|---|---|---|"""
+    for row in rows:
+        yield (f"| {row['phase']}, batch {row['batch']} | {row['ratio']['p50']:.3f} | {', '.join(f'{r:.3f}' for r in row['all'])} | "
+               f"{verdict(row['ratio']['p50'] <= 1.02)} |")
+
+
+def two_ranks(rows):
+    yield f"""#### Two ranks of one thread against one rank of two ({stamp(rows)})
+
+Prompts of 256 tokens, 32 new ones. Each round profiles the machine both ways (`cria profile MODEL --quick`), then runs both
+(`cria bench`; two ranks cut every tensor); milliseconds of a step, medians of {rows[-1]['rounds']} rounds, the error that of a
+round's own prediction. Bar: predicted within 20% on average.
+
+| model | step | 1 x 2: predicted, achieved | 2 x 1: predicted, achieved | 2 x 1 over 1 x 2: predicted, achieved |
+|---|---|---|---|---|"""
+    found = {(row["model"], row["phase"], row["batch"], row["way"]): row for row in rows}
+    for model, phase, batch in dict.fromkeys(key[:3] for key in found):
+        one, two = (found[model, phase, batch, way] for way in ("1x2", "2x1"))
+        cells = [f"{1e3 * row['predicted']:.1f}, {1e3 * row['achieved']:.1f} ({100 * row['error']:+.0f}%)" for row in (one, two)]
+        ratios = [two[what] / one[what] for what in ("predicted", "achieved")]
+        yield f"| {model} | {phase}, batch {batch} | {cells[0]} | {cells[1]} | {ratios[0]:.2f}, {ratios[1]:.2f} |"
+    for model in dict.fromkeys(row["model"] for row in rows):
+        errors = [abs(row["error"]) for row in rows if row["model"] == model]
+        mean = sum(errors) / len(errors)
+        yield f"{'' if model != rows[0]['model'] else chr(10)}{model}: mean error {100 * mean:.0f}%, within 20%: {verdict(mean <= 0.2)}.  "
+
+
 def tables(rows):
     present = {row["experiment"] for row in rows}
-    sections = [section for section in (policies, chunked, prefix, own_cost, start) if section.__name__ in present]
+    every = (policies, chunked, prefix, own_cost, start, one_rank, two_ranks)
+    sections = [section for section in every if section.__name__ in present]
     return "\n\n".join("\n".join(section(newest(rows, section.__name__))) for section in sections)

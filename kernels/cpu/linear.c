@@ -21,8 +21,10 @@ static int64_t least(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
-/* An item is `block` panels times `span` blocks of tokens. The tokens are only cut where there are too few panels to
- * keep all workers busy: whoever has a block of panels keeps it in the second-level cache for all its tokens. */
+/* An item is `block` panels times `span` blocks of tokens; whoever has a block of panels keeps it in the second-level
+ * cache for all its tokens. Items of the same tokens follow each other. With many tokens each worker has its own, here
+ * as in all operators that go by token, so that activations need not travel between processors (docs/benchmarks.md,
+ * "Own tokens"); with fewer, tokens are only cut where there are too few panels to keep all workers busy. */
 typedef struct {
     int64_t panels, block;
     int64_t blocks, span;
@@ -40,8 +42,13 @@ static cut cut_work(const cria_linear_args *args, const cria_linear_kernel *kern
     c.block = CRIA_MOST_PANELS;
     if (workers == 1) return c;
     int64_t wanted = (int64_t)ITEMS_PER_WORKER * workers;
-    if (c.blocks == 1) {
-        int64_t even = divide_up(c.panels, wanted);
+    bool own = args->tokens >= kernel->own_tokens * workers;
+    if (own) {
+        c.blocks = divide_up(c.blocks, workers) * workers;
+        c.span = c.blocks / workers;
+    }
+    if (own || c.blocks == 1) {
+        int64_t even = divide_up(c.panels, own ? ITEMS_PER_WORKER : wanted);
         c.block = least(c.block, divide_up(even, CRIA_DOT_PANELS) * CRIA_DOT_PANELS);
         return c;
     }
@@ -159,7 +166,7 @@ void cria_linear_run(const cria_linear_args *args, cria_worker *worker, const cr
     run.chunks = stream ? 1 : divide_up(run.steps, kernel->chunk_steps);
     int32_t list[LIST_MOST + CRIA_LIST_AHEAD + 1];
     bool look = kernel->listed && args->tokens <= CRIA_LISTED_TOKENS;
-    int64_t spans = divide_up(c.blocks, c.span), items = divide_up(c.panels, c.block) * spans, item, end;
+    int64_t columns = divide_up(c.panels, c.block), items = columns * divide_up(c.blocks, c.span), item, end;
     while (cria_worker_take(worker, items, 1, &item, &end)) {
         /* Only who has an item may look: without one the others may be done, and the input may be the next layer's. */
         int64_t listed = look ? list_steps(&run, list) : -1;
@@ -168,7 +175,7 @@ void cria_linear_run(const cria_linear_args *args, cria_worker *worker, const cr
             run.steps = listed;
             run.list = list;
         }
-        int64_t panel = item / spans * c.block, block = item % spans * c.span;
+        int64_t panel = item % columns * c.block, block = item / columns * c.span;
         run_item(&run, &c, panel, least(panel + c.block, c.panels), block, least(block + c.span, c.blocks));
     }
 }

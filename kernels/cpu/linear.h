@@ -52,6 +52,9 @@ typedef struct {
     /* Up to so many tokens a weight is used once, and all of K is one call: memory gives long runs best. Up to
      * CRIA_LISTED_TOKENS it always is. */
     int64_t stream_tokens;
+    /* From so many tokens for each worker on, all workers read all weights, each for tokens of its own: what is
+     * multiplied takes longer than to read the weights then, though everybody reads them. */
+    int64_t own_tokens;
 } cria_linear_kernel;
 
 void cria_linear_run(const cria_linear_args *args, cria_worker *worker, const cria_linear_kernel *kernel);

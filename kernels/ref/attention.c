@@ -67,6 +67,7 @@ void cria_ref_attention(const cria_attention_args *args, cria_worker *worker) {
     double *sum = (double *)((char *)args->scratch + (size_t)worker->index * scratch);
     while (cria_worker_take(worker, rows * args->heads, 1, &begin, &end)) {
         int64_t row = begin / args->heads, head = begin % args->heads;
+        if (row < args->query_begin[sequence]) sequence = 0; /* what is left of another worker's part */
         while (args->query_begin[sequence + 1] <= row) sequence++;
         int64_t keys = args->context[sequence] - (args->query_begin[sequence + 1] - 1 - row);
         kv_view kv = {layer, args->block_table + sequence * args->table_stride, head / (args->heads / layer->kv_heads)};

@@ -278,59 +278,51 @@ static void call(const cria_step *s, const cria_instruction *ins, cria_worker *w
     }
 }
 
-/* So little that sharing it would cost more than doing it: such instructions in a row are one worker's. */
-static bool is_small(const cria_step *s, const cria_instruction *ins) {
-    enum { FEW_ELEMENTS = 16384 };
-    if (ins->what != CRIA_DO_KERNEL) return false;
-    int64_t tokens = ins->phase == CRIA_PHASE_HEAD ? s->rows : s->batch->tokens, width = ins->width;
-    switch (ins->kernel) {
-    case CRIA_KERNEL_norm:
-    case CRIA_KERNEL_prepare:
-    case CRIA_KERNEL_glu:
-    case CRIA_KERNEL_gather:
-        break;
-    case CRIA_KERNEL_rope:
-        width *= ins->heads;
-        break;
-    case CRIA_KERNEL_kv_store: {
-        const cria_kv_layer *layer = &s->executor->kv_layers[ins->operand[0].index];
-        width = 2 * layer->kv_heads * layer->head_dim;
-        break;
-    }
-    default:
-        return false;
-    }
-    return width > 0 && tokens <= FEW_ELEMENTS / width;
+/* Of a run of instructions: what it took as a whole, shared as worker 0 spent its own time on them; if it had nothing
+ * to do, evenly. */
+static void share_seconds(cria_executor *e, int first, int last, const double *spent, double whole) {
+    double own = 0;
+    for (int i = first; i < last; i++) own += spent[i - first];
+    for (int i = first; i < last; i++)
+        e->seconds[i] += whole * (own > 0 ? spent[i - first] / own : 1.0 / (last - first));
 }
 
-/* The small instructions from `first` on as one section; returns the first that is not one of them. */
-static int run_small(const cria_step *s, int first, cria_phase phase, cria_worker *worker) {
+/* A run of instructions that go by row, as one section: each worker does all of them for some rows, which stay in its
+ * caches. Returns the first instruction behind the run. */
+static int run_rows(const cria_step *s, int first, cria_worker *worker) {
     cria_executor *e = s->executor;
     const cria_instruction *all = e->program->instructions;
-    int count = e->program->instruction_count, end = first;
-    while (end < count && all[end].phase == phase && is_small(s, &all[end])) end++;
-    int64_t begin, one;
-    if (end > first && cria_worker_take(worker, 1, 1, &begin, &one)) {
-        cria_worker alone = cria_worker_alone(worker);
-        for (int i = first; i < end; i++) {
-            uint64_t start = e->profiling ? cria_clock_ns() : 0;
-            call(s, &all[i], &alone);
-            cria_worker_next(&alone);
-            if (e->profiling) e->seconds[i] += cria_seconds_between(start, cria_clock_ns());
+    int64_t begin, end, rows = all[first].phase == CRIA_PHASE_HEAD ? s->rows : s->batch->tokens;
+    int last = first + 1;
+    while (last < e->program->instruction_count && all[last].joins) last++;
+    double spent[CRIA_LONGEST_RUN] = {0};
+    bool timed = e->profiling && worker->index == 0;
+    uint64_t start = timed ? cria_clock_ns() : 0;
+    while (cria_worker_take(worker, rows, cria_worker_chunk(worker, rows), &begin, &end)) {
+        cria_worker part = cria_worker_part(worker, begin, end, rows);
+        for (int i = first; i < last; i++) {
+            uint64_t before = timed ? cria_clock_ns() : 0;
+            call(s, &all[i], &part);
+            cria_worker_next(&part);
+            if (timed) spent[i - first] += cria_seconds_between(before, cria_clock_ns());
         }
     }
-    if (end > first) cria_worker_next(worker);
-    return end;
+    cria_worker_next(worker);
+    if (timed) share_seconds(e, first, last, spent, cria_seconds_between(start, cria_clock_ns()));
+    return last;
 }
 
 /* False once communication has failed: all workers see it after the same barrier. */
 static bool run_phase(const cria_step *s, cria_phase phase, cria_worker *worker) {
     cria_executor *e = s->executor;
-    for (int i = 0; i < e->program->instruction_count; i++) {
-        i = run_small(s, i, phase, worker);
-        if (i == e->program->instruction_count) break;
+    for (int i = 0, next; i < e->program->instruction_count; i = next) {
         const cria_instruction *ins = &e->program->instructions[i];
+        next = i + 1;
         if (ins->phase != phase) continue;
+        if (ins->by_row) {
+            next = run_rows(s, i, worker);
+            continue;
+        }
         bool timed = e->profiling && worker->index == 0;
         uint64_t start = timed ? cria_clock_ns() : 0;
         if (ins->what == CRIA_DO_SAMPLE && e->sink) show_logits(s, ins, worker);

@@ -7,7 +7,7 @@
 int64_t cria_buffers_place(cria_buffers *buffers, int64_t bytes, int now, int last) {
     int kept = 0;
     for (int i = 0; i < buffers->count; i++)
-        if (buffers->live[i].last >= now) buffers->live[kept++] = buffers->live[i];
+        if (buffers->live[i].last >= now - 1) buffers->live[kept++] = buffers->live[i];
     buffers->count = kept;
     if (buffers->count == buffers->capacity) {
         int wanted = buffers->capacity ? buffers->capacity * 2 : 32;

@@ -3,6 +3,7 @@
 
 #include "parallel/graph/index.h"
 #include "parallel/lower/lowering.h"
+#include "parallel/lower/rows.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -612,6 +613,7 @@ static cria_status lower_all(cria_lowering *l) {
         if (!l->done[i]) CRIA_TRY(lower_op(l, i));
     CRIA_TRY(cria_lowering_send_all(l));
     l->program->workspace_bytes = l->buffers.high_water;
+    cria_join_rows(l->program);
     return CRIA_OK;
 }
 

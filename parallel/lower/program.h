@@ -16,6 +16,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+enum { CRIA_LONGEST_RUN = 16 };
+
 typedef enum { CRIA_PHASE_BODY, CRIA_PHASE_HEAD } cria_phase;
 
 typedef enum {
@@ -81,6 +83,11 @@ typedef struct {
     int64_t offset; /* embed: added to the ids */
     float eps, scale;
     bool rms, accumulate;
+    bool by_row; /* row t of what it writes needs row t of what it reads, no other (a gather: what was there before it)
+                  */
+    /* By row, and so is the instruction before: both may be done for some rows before others are begun. At most
+     * CRIA_LONGEST_RUN are joined. */
+    bool joins;
     cria_activation_name activation;
     cria_panel_type panel; /* prepare */
     cria_group group;      /* collectives, norm */

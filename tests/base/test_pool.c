@@ -183,6 +183,57 @@ static void sections_wait_for_those_that_work_in_them_only(void **state) {
     }
 }
 
+/* Only worker `only` takes anything: first its own part, in order, then what was meant for the others. */
+typedef struct {
+    int only;
+    int64_t first, count, seen[ITEMS];
+} part_job;
+
+static void take_all_alone(cria_worker *worker, void *context) {
+    part_job *job = context;
+    int64_t begin, end;
+    if (worker->index == job->only)
+        while (cria_worker_take(worker, ITEMS, 1, &begin, &end)) {
+            if (job->count == 0) job->first = begin;
+            if (job->count <= ITEMS / worker->count - 1 && begin != job->first + job->count) abort();
+            job->count++;
+            job->seen[begin]++;
+        }
+    cria_worker_barrier(worker);
+}
+
+static void a_worker_begins_with_its_own_part_and_goes_on_with_the_others(void **state) {
+    (void)state;
+    for (int t = 0; t < THREAD_COUNTS; t++) {
+        cria_pool *pool = make_pool(thread_counts[t]);
+        for (int only = 0; only < thread_counts[t]; only++) {
+            part_job job = {.only = only};
+            cria_pool_run(pool, take_all_alone, &job);
+            assert_int_equal(job.first, ITEMS * only / thread_counts[t]);
+            assert_int_equal(job.count, ITEMS);
+            for (int i = 0; i < ITEMS; i++) assert_int_equal(job.seen[i], 1);
+        }
+        cria_pool_destroy(pool);
+    }
+}
+
+static void a_part_is_the_same_share_of_every_section(void **state) {
+    (void)state;
+    cria_worker shared = {.index = 2, .count = 4}, worker = cria_worker_part(&shared, 3, 7, 10);
+    assert_int_equal(worker.index, 2);
+    static const int64_t totals[] = {10, 40, 10}, chunks[] = {3, 5, 100};
+    for (int s = 0; s < 3; s++) {
+        int64_t begin, end, expected = totals[s] * 3 / 10;
+        while (cria_worker_take(&worker, totals[s], chunks[s], &begin, &end)) {
+            assert_int_equal(begin, expected);
+            assert_true(end > begin && end - begin <= chunks[s]);
+            expected = end;
+        }
+        assert_int_equal(expected, totals[s] * 7 / 10);
+        cria_worker_next(&worker);
+    }
+}
+
 static void a_lone_worker_takes_everything_again_in_each_section(void **state) {
     (void)state;
     cria_worker shared = {.index = 3, .count = 8}, worker = cria_worker_alone(&shared);
@@ -285,6 +336,8 @@ int main(void) {
         cmocka_unit_test(chunks_cover_exactly_the_total),
         cmocka_unit_test(workers_that_fell_asleep_at_a_barrier_are_woken),
         cmocka_unit_test(sections_wait_for_those_that_work_in_them_only),
+        cmocka_unit_test(a_worker_begins_with_its_own_part_and_goes_on_with_the_others),
+        cmocka_unit_test(a_part_is_the_same_share_of_every_section),
         cmocka_unit_test(a_lone_worker_takes_everything_again_in_each_section),
         cmocka_unit_test(denormals_are_flushed_inside_jobs_only),
         cmocka_unit_test(waiting_workers_use_no_processor),

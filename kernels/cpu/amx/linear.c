@@ -310,11 +310,11 @@ static void dot_q4(const cria_dot *dot) {
 static void linear(const cria_linear_args *args, cria_worker *worker) {
     static const cria_linear_kernel kernels[CRIA_PANEL_COUNT] = {
         [CRIA_PANEL_BF16] = {dot_bf16, NULL, cria_finish_avx512, 2, CHUNK_STEPS, TILE_STEPS, CRIA_MOST_TOKENS,
-                             2 * TILE_TOKENS, NULL, 0},
+                             2 * TILE_TOKENS, NULL, 0, 64},
         [CRIA_PANEL_I8] = {dot_i8, cria_close_i8_avx512vnni, cria_finish_avx512, 4, CHUNK_STEPS, TILE_STEPS,
-                           CRIA_MOST_TOKENS, 2 * TILE_TOKENS, NULL, 0},
+                           CRIA_MOST_TOKENS, 2 * TILE_TOKENS, NULL, 0, 64},
         [CRIA_PANEL_Q4] = {dot_q4, NULL, cria_finish_avx512, CRIA_GROUP, CHUNK_GROUPS, 1, CRIA_MOST_TOKENS, TILE_TOKENS,
-                           NULL, 0},
+                           NULL, 0, 64},
     };
     if (!kernels[args->weight->type].dot) {
         cria_linear_avx512vnni(args, worker);

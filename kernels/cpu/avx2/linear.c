@@ -191,14 +191,15 @@ static void finish(const cria_linear_args *args, int64_t first_row, int64_t firs
 void cria_linear_avx2(const cria_linear_args *args, cria_worker *worker) {
     enum { CHUNK = CRIA_CHUNK_GROUPS };
     static const cria_linear_kernel kernels[CRIA_PANEL_COUNT] = {
-        [CRIA_PANEL_F32] = {dot_f32, NULL, finish, 1, 192, 1, 96, TILE_TOKENS, listed_f32, TILE_TOKENS},
-        [CRIA_PANEL_BF16] = {dot_bf16, NULL, finish, 2, 192, WIDE / 2, 96, TILE_TOKENS, listed_bf16, TILE_TOKENS},
-        [CRIA_PANEL_I8_WIDE] = {cria_dot_i8_avx2, cria_close_i8_avx2, finish, CRIA_GROUP, CHUNK, CHUNK, 96, 6, NULL, 0},
+        [CRIA_PANEL_F32] = {dot_f32, NULL, finish, 1, 192, 1, 96, TILE_TOKENS, listed_f32, TILE_TOKENS, 24},
+        [CRIA_PANEL_BF16] = {dot_bf16, NULL, finish, 2, 192, WIDE / 2, 96, TILE_TOKENS, listed_bf16, TILE_TOKENS, 24},
+        [CRIA_PANEL_I8_WIDE] = {cria_dot_i8_avx2, cria_close_i8_avx2, finish, CRIA_GROUP, CHUNK, CHUNK, 96, 6, NULL, 0,
+                                24},
         [CRIA_PANEL_Q8_WIDE] = {cria_dot_q8_avx2, cria_close_grouped_avx2, finish, CRIA_GROUP, CHUNK, CHUNK, 96, 6,
-                                NULL, 0},
+                                NULL, 0, 24},
         [CRIA_PANEL_Q4_WIDE] = {cria_dot_q4_avx2, cria_close_grouped_avx2, finish, CRIA_GROUP, CHUNK, CHUNK, 96, 6,
-                                NULL, 0},
-        [CRIA_PANEL_Q4_COARSE] = {cria_dot_q4_coarse_avx2, NULL, finish, CRIA_GROUP, CHUNK, CHUNK, 96, 6, NULL, 0},
+                                NULL, 0, 24},
+        [CRIA_PANEL_Q4_COARSE] = {cria_dot_q4_coarse_avx2, NULL, finish, CRIA_GROUP, CHUNK, CHUNK, 96, 6, NULL, 0, 24},
     };
     if (!kernels[args->weight->type].dot) { /* cria_kernels.panel never asks for these */
         cria_ref_linear(args, worker);

@@ -106,10 +106,10 @@ static void dot_bf16(const cria_dot *dot) {
 }
 
 void cria_linear_avx512(const cria_linear_args *args, cria_worker *worker) {
-    static const cria_linear_kernel f32 = {dot_f32, NULL, cria_finish_avx512, 1,          192,
-                                           1,       96,   TILE_TOKENS,        listed_f32, TILE_TOKENS};
-    static const cria_linear_kernel bf16 = {dot_bf16, NULL, cria_finish_avx512, 2,    192,
-                                            WIDE / 2, 96,   TILE_TOKENS,        NULL, 0};
+    static const cria_linear_kernel f32 = {dot_f32, NULL,        cria_finish_avx512, 1,           192, 1,
+                                           96,      TILE_TOKENS, listed_f32,         TILE_TOKENS, 24};
+    static const cria_linear_kernel bf16 = {dot_bf16, NULL, cria_finish_avx512, 2, 192, WIDE / 2, 96, TILE_TOKENS, NULL,
+                                            0,        24};
     switch (args->weight->type) {
     case CRIA_PANEL_F32:
         cria_linear_run(args, worker, &f32);

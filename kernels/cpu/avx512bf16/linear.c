@@ -18,8 +18,8 @@ static void listed_bf16(const cria_dot *dot) {
 }
 
 static void linear(const cria_linear_args *args, cria_worker *worker) {
-    static const cria_linear_kernel bf16 = {dot_bf16, NULL, cria_finish_avx512, 2,           192,
-                                            1,        96,   TILE_TOKENS,        listed_bf16, TILE_TOKENS};
+    static const cria_linear_kernel bf16 = {dot_bf16, NULL,        cria_finish_avx512, 2,           192, 1,
+                                            96,       TILE_TOKENS, listed_bf16,        TILE_TOKENS, 24};
     if (args->weight->type == CRIA_PANEL_BF16) {
         cria_linear_run(args, worker, &bf16);
     } else {

@@ -236,15 +236,16 @@ void cria_linear_avx512vnni(const cria_linear_args *args, cria_worker *worker) {
                                           96,
                                           TILE_TOKENS,
                                           cria_listed_i8_avx512vnni,
-                                          TILE_TOKENS};
+                                          TILE_TOKENS,
+                                          24};
     static const cria_linear_kernel q8 = {
-        cria_dot_q8_avx512vnni, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1, NULL, 0};
+        cria_dot_q8_avx512vnni, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1, NULL, 0, 16};
     static const cria_linear_kernel q8_fine = {
-        cria_dot_q8_fine_avx512vnni, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1, NULL, 0};
+        cria_dot_q8_fine_avx512vnni, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1, NULL, 0, 16};
     static const cria_linear_kernel q4 = {
-        cria_dot_q4_avx512vnni, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1, NULL, 0};
+        cria_dot_q4_avx512vnni, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1, NULL, 0, 8};
     static const cria_linear_kernel q4_coarse = {
-        dot_q4_coarse, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1, NULL, 0};
+        dot_q4_coarse, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1, NULL, 0, 8};
     switch (args->weight->type) {
     case CRIA_PANEL_I8:
         cria_linear_run(args, worker, &i8);

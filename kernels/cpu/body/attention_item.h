@@ -30,7 +30,7 @@ typedef struct {
     bool decoding; /* no sequence has more than one query */
 } attention_plan;
 
-/* Where a worker stands in the list of items; it only moves on. */
+/* Where a worker stands in the list of items: it moves on, or begins again. */
 typedef struct {
     int64_t sequence, items_before;
 } attention_cursor;
@@ -75,6 +75,7 @@ static attention_plan make_plan(const cria_attention_args *args, int workers) {
 static attention_item find_item(const attention_plan *plan, attention_cursor *at, int64_t index) {
     const cria_attention_args *args = plan->args;
     int64_t kv_heads = args->layer->kv_heads, dim = args->layer->head_dim, group = plan->group;
+    if (index < at->items_before) *at = (attention_cursor){0};
     while (index >= at->items_before + items_of(plan, at->sequence)) at->items_before += items_of(plan, at->sequence++);
     int64_t s = at->sequence, first_query = args->query_begin[s], rows = rows_of(plan, s);
     int64_t heads = item_heads(plan, rows), tiles = divide_up(rows, ATTENTION_ROWS), local = index - at->items_before;

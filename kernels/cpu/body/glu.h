@@ -38,12 +38,14 @@ static void glu_values(cria_activation_name name, const float *gate, const float
 }
 
 static void glu_rows(const cria_glu_args *args, cria_worker *worker) {
-    int64_t begin, end, chunks = (args->width + GLU_CHUNK - 1) / GLU_CHUNK;
-    while (cria_worker_take(worker, args->tokens * chunks, 1, &begin, &end)) {
-        int64_t token = begin / chunks, first = begin % chunks * GLU_CHUNK;
-        int64_t count = args->width - first < GLU_CHUNK ? args->width - first : GLU_CHUNK;
-        const float *gate = args->gate + token * args->in_stride + first;
-        const float *up = args->up ? args->up + token * args->in_stride + first : NULL;
-        glu_values(args->activation, gate, up, count, args->out + token * args->out_stride + first);
+    int64_t begin, end, chunks = (args->width + GLU_CHUNK - 1) / GLU_CHUNK, items = args->tokens * chunks;
+    while (cria_worker_take(worker, items, cria_worker_chunk(worker, items), &begin, &end)) {
+        for (int64_t item = begin; item < end; item++) {
+            int64_t token = item / chunks, first = item % chunks * GLU_CHUNK;
+            int64_t count = args->width - first < GLU_CHUNK ? args->width - first : GLU_CHUNK;
+            const float *gate = args->gate + token * args->in_stride + first;
+            const float *up = args->up ? args->up + token * args->in_stride + first : NULL;
+            glu_values(args->activation, gate, up, count, args->out + token * args->out_stride + first);
+        }
     }
 }

@@ -64,7 +64,8 @@ static void norm_row(const cria_norm_args *args, const float *in, float *out) {
 
 static void norm_rows(const cria_norm_args *args, cria_worker *worker) {
     int64_t begin, end;
-    while (cria_worker_take(worker, args->tokens, 1, &begin, &end)) {
-        norm_row(args, args->in + begin * args->in_stride, args->out + begin * args->out_stride);
+    while (cria_worker_take(worker, args->tokens, cria_worker_chunk(worker, args->tokens), &begin, &end)) {
+        for (int64_t t = begin; t < end; t++)
+            norm_row(args, args->in + t * args->in_stride, args->out + t * args->out_stride);
     }
 }

@@ -41,7 +41,8 @@ static void rope_token(const cria_rope_args *args, float *x, const float *angles
 
 static void rope_rows(const cria_rope_args *args, cria_worker *worker) {
     int64_t begin, end;
-    while (cria_worker_take(worker, args->tokens, 1, &begin, &end)) {
-        rope_token(args, args->x + begin * args->stride, args->table + args->positions[begin] * (args->head_dim & ~1));
+    while (cria_worker_take(worker, args->tokens, cria_worker_chunk(worker, args->tokens), &begin, &end)) {
+        for (int64_t t = begin; t < end; t++)
+            rope_token(args, args->x + t * args->stride, args->table + args->positions[t] * (args->head_dim & ~1));
     }
 }
