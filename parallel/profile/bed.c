@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK_TOKENS = 32, SMALL_ELEMENTS = 16384, MOST_ROUNDS = 9 };
+enum { BLOCK_TOKENS = 32, MOST_ROUNDS = 9 };
 
 struct cria_bed {
     cria_pool *pool;
@@ -25,12 +25,15 @@ struct cria_bed {
 enum { MOST_ROWS = 4096, MOST_INTS = 1 << 20 };
 
 cria_panel_type cria_panel_of_rate(cria_rate rate) {
-    static const cria_panel_type panels[CRIA_RATE_COUNT] = {CRIA_PANEL_F32, CRIA_PANEL_BF16, CRIA_PANEL_BF16,
-                                                            CRIA_PANEL_I8,  CRIA_PANEL_Q8,   CRIA_PANEL_Q4_COARSE};
+    static const cria_panel_type panels[CRIA_RATE_COUNT] = {CRIA_PANEL_F32,     CRIA_PANEL_BF16,     CRIA_PANEL_BF16,
+                                                            CRIA_PANEL_I8,      CRIA_PANEL_Q8,       CRIA_PANEL_Q4,
+                                                            CRIA_PANEL_Q8_FINE, CRIA_PANEL_Q4_COARSE};
     return panels[rate];
 }
 
 cria_rate cria_rate_of_panel(cria_panel_type type) {
+    if (type == CRIA_PANEL_Q8_FINE) return CRIA_RATE_Q8_FINE;
+    if (type == CRIA_PANEL_Q4_COARSE) return CRIA_RATE_Q4_COARSE;
     static const cria_rate rates[] = {CRIA_RATE_F32, CRIA_RATE_BF16, CRIA_RATE_INT8, CRIA_RATE_Q8, CRIA_RATE_Q4};
     return rates[cria_panel_layout(type)];
 }
@@ -99,7 +102,7 @@ void cria_bed_destroy(cria_bed *bed) {
 typedef struct {
     const cria_bed *bed;
     int kind;
-    bool alone;     /* so little that the executor gives it to one worker */
+    int64_t rows;
     int64_t copies; /* of what is cold */
     double part;    /* of the operator that is timed */
     int64_t count, first;
@@ -115,29 +118,8 @@ typedef struct {
     cria_sample_args sample;
 } loop;
 
-static void call_attention(const loop *l, int64_t turn, cria_worker *worker) {
-    const cria_kernels *k = l->bed->kernels;
-    cria_kv_layer layer = l->layer;
-    layer.pages = (uint8_t *)l->bed->cold.data + (turn % l->copies) * l->copy_bytes;
-    cria_kv_store_args store = l->store;
-    store.layer = &layer;
-    cria_attention_args attention = l->attention;
-    attention.layer = &layer;
-    if (store.tokens * 2 * layer.kv_heads * layer.head_dim <= SMALL_ELEMENTS) {
-        int64_t begin, end;
-        if (cria_worker_take(worker, 1, 1, &begin, &end)) {
-            cria_worker one = cria_worker_alone(worker);
-            k->kv_store(&store, &one);
-        }
-    } else {
-        k->kv_store(&store, worker);
-    }
-    cria_worker_next(worker);
-    k->attention(&attention, worker);
-    cria_worker_next(worker);
-}
-
-static void call_small(const loop *l, cria_worker *worker) {
+/* What goes by row; a lone worker does one after the other. */
+static void call_rows(const loop *l, cria_worker *worker) {
     const cria_kernels *k = l->bed->kernels;
     switch (l->kind) {
     case CRIA_OP_NORM:
@@ -161,6 +143,25 @@ static void call_small(const loop *l, cria_worker *worker) {
     }
 }
 
+static void call_attention(const loop *l, int64_t turn, cria_worker *worker) {
+    const cria_kernels *k = l->bed->kernels;
+    cria_kv_layer layer = l->layer;
+    layer.pages = (uint8_t *)l->bed->cold.data + (turn % l->copies) * l->copy_bytes;
+    cria_kv_store_args store = l->store;
+    store.layer = &layer;
+    cria_attention_args attention = l->attention;
+    attention.layer = &layer;
+    int64_t begin, end;
+    while (cria_worker_take(worker, store.tokens, cria_worker_chunk(worker, store.tokens), &begin, &end)) {
+        cria_worker part = cria_worker_part(worker, begin, end, store.tokens);
+        k->kv_store(&store, &part);
+    }
+    cria_worker_next(worker);
+    k->attention(&attention, worker);
+    cria_worker_next(worker);
+}
+
+/* Sections as the executor has them. */
 static void call(const loop *l, int64_t turn, cria_worker *worker) {
     const cria_bed *bed = l->bed;
     if (l->kind == CRIA_OP_LINEAR) {
@@ -179,15 +180,11 @@ static void call(const loop *l, int64_t turn, cria_worker *worker) {
     }
     if (l->kind == CRIA_OP_ATTENTION) call_attention(l, turn, worker);
     int64_t begin, end;
-    if (!l->alone) {
-        call_small(l, worker);
-    } else {
-        if (cria_worker_take(worker, 1, 1, &begin, &end)) {
-            cria_worker one = cria_worker_alone(worker);
-            call_small(l, &one);
-        }
-        cria_worker_next(worker);
+    while (cria_worker_take(worker, l->rows, cria_worker_chunk(worker, l->rows), &begin, &end)) {
+        cria_worker part = cria_worker_part(worker, begin, end, l->rows);
+        call_rows(l, &part);
     }
+    cria_worker_next(worker);
 }
 
 static void run_loop(cria_worker *worker, void *context) {
@@ -371,7 +368,7 @@ cria_status cria_bed_time(cria_bed *bed, cria_sample *s, int64_t head_dim, int r
     cria_panels panels;
     s->seconds = 0;
     if (rounds > MOST_ROUNDS) rounds = MOST_ROUNDS;
-    l.alone = s->rows * s->columns <= SMALL_ELEMENTS;
+    l.rows = (int64_t)s->rows;
     bool good = l.kind == CRIA_OP_LINEAR      ? set_linear(&l, s, &panels)
                 : l.kind == CRIA_OP_ATTENTION ? set_attention(&l, s, head_dim)
                                               : set_rows(&l, s, head_dim);

@@ -197,10 +197,10 @@ cria_status cria_read_config(const char *path, cria_model_config *config, cria_e
 
 /* Bytes by type of panel, the largest wins. */
 static cria_status count_panels(const cria_checkpoint *checkpoint, const cria_graph *graph, const char *dtype,
-                                cria_weight_rates *out, cria_error *err) {
+                                bool coarse_outputs, cria_weight_rates *out, cria_error *err) {
     cria_panel_type *panel = calloc((size_t)cria_graph_tensors(graph) + 1, sizeof *panel);
     if (!panel) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for %d tensors", cria_graph_tensors(graph));
-    cria_status status = cria_choose_panels(checkpoint, graph, dtype, false, panel, err);
+    cria_status status = cria_choose_panels(checkpoint, graph, dtype, coarse_outputs, panel, err);
     double bytes[CRIA_RATE_COUNT] = {0};
     for (int t = 0; status == CRIA_OK && t < cria_graph_tensors(graph); t++) {
         const cria_tensor *tensor = cria_graph_tensor(graph, t);
@@ -230,7 +230,13 @@ cria_status cria_weight_rates_find(const cria_command *command, const cria_model
     if (cria_weights_open(command->path, &weights, &none) == CRIA_OK) {
         cria_checkpoint checkpoint = {weights, config};
         const char *dtype = command->options->dtype ? command->options->dtype : "auto";
-        status = count_panels(&checkpoint, graph, dtype, out, err);
+        cria_isa isa;
+        cria_kernels kernels;
+        status = cria_isa_from_name(command->options->isa, &isa, err);
+        if (status == CRIA_OK) {
+            cria_kernels_select(isa, &kernels);
+            status = count_panels(&checkpoint, graph, dtype, kernels.coarse_outputs, out, err);
+        }
         cria_weights_close(weights);
     } else {
         out->most = config->type == CRIA_F32 ? CRIA_RATE_F32 : CRIA_RATE_BF16;

@@ -29,7 +29,7 @@ static void print_shapes(const cria_device_type *type, int kind, cria_rate rate,
         double weights = kind == CRIA_OP_ATTENTION ? 2 * s->kv_columns * s->depth * (rate == CRIA_RATE_F32 ? 4 : 2)
                                                    : s->columns * s->depth * cria_rate_bytes(rate);
         double flops = (kind == CRIA_OP_ATTENTION ? 4 : 2) * most->rows * most->columns * most->depth;
-        cria_text_printf(out, "  %-10s %-5s %7.0f x %-6.0f %10.1f %8.2f   %5.0f %10.1f %9.1f\n",
+        cria_text_printf(out, "  %-10s %-9s %7.0f x %-6.0f %10.1f %8.2f   %5.0f %10.1f %9.1f\n",
                          cria_op_info_of((cria_op_kind)kind)->name, cria_rate_name(rate), s->columns, s->depth,
                          s->seconds * 1e6, weights / s->seconds / 1e9, most->rows, most->seconds * 1e6,
                          flops / most->seconds / 1e9);
@@ -42,7 +42,7 @@ static void print_type(const cria_device_type *type, cria_text *out) {
         if (type->flops[r] > 0) cria_text_printf(out, " %s %.0f", cria_rate_name((cria_rate)r), type->flops[r] / 1e9);
     cria_text_printf(out, " GFLOP/s; %d samples\n", type->samples);
     if (!type->samples) return;
-    cria_text_puts(out, "  operator   type  columns x depth      1 row us     GB/s    rows         us   GFLOP/s\n");
+    cria_text_puts(out, "  operator   type      columns x depth      1 row us     GB/s    rows         us   GFLOP/s\n");
     for (int r = 0; r < CRIA_RATE_COUNT; r++) print_shapes(type, CRIA_OP_LINEAR, (cria_rate)r, out);
     for (int r = 0; r < CRIA_RATE_COUNT; r++) print_shapes(type, CRIA_OP_ATTENTION, (cria_rate)r, out);
 }

@@ -168,6 +168,15 @@ static void a_models_shapes_are_found_whole_and_cut_each_once(void **state) {
     cria_graph_destroy(g);
 }
 
+/* A type that shared another's samples would be predicted at the other's speed: twice as fast or half. */
+static void every_type_of_weights_has_samples_of_its_own(void **state) {
+    (void)state;
+    for (int r = 0; r < CRIA_RATE_COUNT; r++)
+        if (r != CRIA_RATE_F16) assert_int_equal(cria_rate_of_panel(cria_panel_of_rate((cria_rate)r)), r);
+    for (int a = 0; a < CRIA_RATE_COUNT; a++)
+        for (int b = 0; b < a; b++) assert_string_not_equal(cria_rate_name((cria_rate)a), cria_rate_name((cria_rate)b));
+}
+
 enum { RANKS = 2 };
 typedef struct {
     cria_comm *comm;
@@ -260,6 +269,7 @@ int main(void) {
         cmocka_unit_test(a_cluster_that_was_written_is_read_back_as_it_was),
         cmocka_unit_test(the_line_through_exact_times_has_their_latency_and_bandwidth),
         cmocka_unit_test(a_models_shapes_are_found_whole_and_cut_each_once),
+        cmocka_unit_test(every_type_of_weights_has_samples_of_its_own),
         cmocka_unit_test(two_ranks_of_a_host_are_two_devices_of_one_type_that_know_the_same),
         cmocka_unit_test(ranks_of_two_hosts_have_a_network_and_unlike_ones_types_of_their_own),
     };
