@@ -380,10 +380,11 @@ bool cria_worker_take(cria_worker *worker, int64_t total, int64_t chunk, int64_t
     return true;
 }
 
-int64_t cria_worker_chunk(const cria_worker *worker, int64_t total) {
-    enum { CHUNKS_PER_WORKER = 8, LEAST = 4 };
+int64_t cria_worker_chunk(const cria_worker *worker, int64_t total, int64_t elements) {
+    enum { CHUNKS_PER_WORKER = 8, LEAST_ELEMENTS = 2048 };
     int64_t chunk = total / (CHUNKS_PER_WORKER * (int64_t)worker->count);
-    return chunk > LEAST ? chunk : LEAST;
+    int64_t least = elements > 0 && elements < LEAST_ELEMENTS ? LEAST_ELEMENTS / elements : 1;
+    return chunk > least ? chunk : least;
 }
 
 cria_worker cria_worker_alone(const cria_worker *worker) {

@@ -44,9 +44,9 @@ void cria_pool_run(cria_pool *pool, cria_pool_job *job, void *context);
  * results must not depend on it. All workers of a section must pass the same total and chunk. */
 bool cria_worker_take(cria_worker *worker, int64_t total, int64_t chunk, int64_t *begin, int64_t *end);
 
-/* A size of chunks for `total` small items, such as tokens: an eighth of a worker's part, but a few at least, since
- * every taking costs a line that travels between processors. */
-int64_t cria_worker_chunk(const cria_worker *worker, int64_t total);
+/* A size of chunks for `total` small items of `elements` values each, such as the rows of tokens: an eighth of a
+ * worker's part, but some thousand values at least, since every taking costs a line that travels between processors. */
+int64_t cria_worker_chunk(const cria_worker *worker, int64_t total, int64_t elements);
 
 /* Ends a section whose work is given out by cria_worker_take alone: to be called once that has returned false. Returns
  * when every chunk is done; waits for no worker that has none. */

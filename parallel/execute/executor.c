@@ -298,7 +298,9 @@ static int run_rows(const cria_step *s, int first, cria_worker *worker) {
     double spent[CRIA_LONGEST_RUN] = {0};
     bool timed = e->profiling && worker->index == 0;
     uint64_t start = timed ? cria_clock_ns() : 0;
-    while (cria_worker_take(worker, rows, cria_worker_chunk(worker, rows), &begin, &end)) {
+    int64_t width = all[first].width * (all[first].kernel == CRIA_KERNEL_rope ? all[first].heads : 1);
+    int64_t chunk = cria_worker_chunk(worker, rows, width);
+    while (cria_worker_take(worker, rows, chunk, &begin, &end)) {
         cria_worker part = cria_worker_part(worker, begin, end, rows);
         for (int i = first; i < last; i++) {
             uint64_t before = timed ? cria_clock_ns() : 0;

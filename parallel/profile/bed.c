@@ -102,7 +102,7 @@ void cria_bed_destroy(cria_bed *bed) {
 typedef struct {
     const cria_bed *bed;
     int kind;
-    int64_t rows;
+    int64_t rows, width;
     int64_t copies; /* of what is cold */
     double part;    /* of the operator that is timed */
     int64_t count, first;
@@ -151,8 +151,8 @@ static void call_attention(const loop *l, int64_t turn, cria_worker *worker) {
     store.layer = &layer;
     cria_attention_args attention = l->attention;
     attention.layer = &layer;
-    int64_t begin, end;
-    while (cria_worker_take(worker, store.tokens, cria_worker_chunk(worker, store.tokens), &begin, &end)) {
+    int64_t begin, end, chunk = cria_worker_chunk(worker, store.tokens, layer.kv_heads * layer.head_dim);
+    while (cria_worker_take(worker, store.tokens, chunk, &begin, &end)) {
         cria_worker part = cria_worker_part(worker, begin, end, store.tokens);
         k->kv_store(&store, &part);
     }
@@ -179,8 +179,8 @@ static void call(const loop *l, int64_t turn, cria_worker *worker) {
         return;
     }
     if (l->kind == CRIA_OP_ATTENTION) call_attention(l, turn, worker);
-    int64_t begin, end;
-    while (cria_worker_take(worker, l->rows, cria_worker_chunk(worker, l->rows), &begin, &end)) {
+    int64_t begin, end, chunk = cria_worker_chunk(worker, l->rows, l->width);
+    while (cria_worker_take(worker, l->rows, chunk, &begin, &end)) {
         cria_worker part = cria_worker_part(worker, begin, end, l->rows);
         call_rows(l, &part);
     }
@@ -369,6 +369,7 @@ cria_status cria_bed_time(cria_bed *bed, cria_sample *s, int64_t head_dim, int r
     s->seconds = 0;
     if (rounds > MOST_ROUNDS) rounds = MOST_ROUNDS;
     l.rows = (int64_t)s->rows;
+    l.width = (int64_t)s->columns;
     bool good = l.kind == CRIA_OP_LINEAR      ? set_linear(&l, s, &panels)
                 : l.kind == CRIA_OP_ATTENTION ? set_attention(&l, s, head_dim)
                                               : set_rows(&l, s, head_dim);

@@ -218,8 +218,8 @@ static void prepare_row(cria_panel_type type, const float *in, int64_t cols, uin
 
 static void prepare(const cria_prepare_args *args, cria_worker *worker) {
     size_t row_bytes = cria_prepared_row_bytes(args->type, args->cols);
-    int64_t begin, end;
-    while (cria_worker_take(worker, args->tokens, cria_worker_chunk(worker, args->tokens), &begin, &end)) {
+    int64_t begin, end, chunk = cria_worker_chunk(worker, args->tokens, args->cols);
+    while (cria_worker_take(worker, args->tokens, chunk, &begin, &end)) {
         for (int64_t t = begin; t < end; t++) {
             prepare_row(args->type, args->in + t * args->in_stride, args->cols,
                         (uint8_t *)args->out + (size_t)t * row_bytes, row_bytes);

@@ -39,7 +39,7 @@ static void glu_values(cria_activation_name name, const float *gate, const float
 
 static void glu_rows(const cria_glu_args *args, cria_worker *worker) {
     int64_t begin, end, chunks = (args->width + GLU_CHUNK - 1) / GLU_CHUNK, items = args->tokens * chunks;
-    while (cria_worker_take(worker, items, cria_worker_chunk(worker, items), &begin, &end)) {
+    while (cria_worker_take(worker, items, cria_worker_chunk(worker, items, GLU_CHUNK), &begin, &end)) {
         for (int64_t item = begin; item < end; item++) {
             int64_t token = item / chunks, first = item % chunks * GLU_CHUNK;
             int64_t count = args->width - first < GLU_CHUNK ? args->width - first : GLU_CHUNK;

@@ -63,8 +63,8 @@ static void norm_row(const cria_norm_args *args, const float *in, float *out) {
 }
 
 static void norm_rows(const cria_norm_args *args, cria_worker *worker) {
-    int64_t begin, end;
-    while (cria_worker_take(worker, args->tokens, cria_worker_chunk(worker, args->tokens), &begin, &end)) {
+    int64_t begin, end, chunk = cria_worker_chunk(worker, args->tokens, args->width);
+    while (cria_worker_take(worker, args->tokens, chunk, &begin, &end)) {
         for (int64_t t = begin; t < end; t++)
             norm_row(args, args->in + t * args->in_stride, args->out + t * args->out_stride);
     }

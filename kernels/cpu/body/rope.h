@@ -40,8 +40,8 @@ static void rope_token(const cria_rope_args *args, float *x, const float *angles
 }
 
 static void rope_rows(const cria_rope_args *args, cria_worker *worker) {
-    int64_t begin, end;
-    while (cria_worker_take(worker, args->tokens, cria_worker_chunk(worker, args->tokens), &begin, &end)) {
+    int64_t begin, end, chunk = cria_worker_chunk(worker, args->tokens, args->heads * args->head_dim);
+    while (cria_worker_take(worker, args->tokens, chunk, &begin, &end)) {
         for (int64_t t = begin; t < end; t++)
             rope_token(args, args->x + t * args->stride, args->table + args->positions[t] * (args->head_dim & ~1));
     }
