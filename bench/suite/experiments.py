@@ -162,26 +162,26 @@ def steps_of(command, environment):
             for row in json.loads(done.stdout)["results"] for phase in ("prefill", "decode")}
 
 
-def one_rank(options, turns, say, rounds=7):
-    """The program started by mpirun with one rank against the program itself, in turns."""
-    command = [str(CRIA), "bench", str(SMOLLM2), "--threads", "2", "--batch", "1,16", "--prompt-tokens", "128", "--new-tokens", "64",
-               "--repeat", "3", "--quiet", "--json"]
+def one_rank(options, turns, say, rounds=21):
+    """The program started by mpirun with one rank against the program itself, in short turns."""
+    command = [str(CRIA), "bench", str(SMOLLM2), "--threads", "2", "--batch", "1,16", "--prompt-tokens", "128", "--new-tokens", "48",
+               "--repeat", "1", "--quiet", "--json"]
     mpi = ["mpirun", "--allow-run-as-root", "--bind-to", "none", "-n", "1", *command]
-    ratios = {}
+    found = {}
     for number in range(rounds):
-        turns.need(30)
+        turns.need(15)
         say(f"one rank: round {number + 1} of {rounds}")
-        machine.rest()
-        pair = [steps_of(mpi, None), None] if number % 2 else [None, steps_of(command, None)]
-        pair = [found or steps_of(way, None) for found, way in zip(pair, (mpi, command))]
+        for way in ("mpi", "plain") if number % 2 else ("plain", "mpi"):
+            for case, (_, seconds) in steps_of(mpi if way == "mpi" else command, None).items():
+                found.setdefault(case, {}).setdefault(way, []).append(seconds)
         turns.check()
-        for case, (_, seconds) in pair[0].items():
-            ratios.setdefault(case, []).append(seconds / pair[1][case][1])
-    for (batch, phase), found in ratios.items():
-        yield {"batch": batch, "phase": phase, "ratio": summary.spread(found), "all": [round(r, 4) for r in sorted(found)]}
+    for (batch, phase), seconds in found.items():
+        ratios = sorted(a / b for a, b in zip(seconds["mpi"], seconds["plain"]))
+        yield {"batch": batch, "phase": phase, "ratio": summary.spread(ratios), "all": [round(r, 4) for r in ratios],
+               "fastest": min(seconds["mpi"]) / min(seconds["plain"])}
 
 
-def two_ranks(options, turns, say, rounds=5):
+def two_ranks(options, turns, say, rounds=3):
     """Two ranks of one thread, a tensor cut in two, against one rank of two threads; before each round both are profiled anew,
     since the machine changes within minutes, and what the planner predicts from that stands beside what came."""
     models = [("SmolLM2 Q4_1", SMOLLM2, "auto")] + [(f"OPT-125M shape {kind}", OPT, kind) for kind in ("int8", "bf16", "f32")]
@@ -197,7 +197,7 @@ def two_ranks(options, turns, say, rounds=5):
                 say(f"two ranks: {name}, round {number + 1} of {rounds}")
                 machine.rest()
                 for words in ranks.values():
-                    subprocess.run([str(CRIA), "profile", str(path), "--quick", "--quiet", *words], env=environment, check=True,
+                    subprocess.run([str(CRIA), "profile", str(path), "--dtype", kind, "--quick", "--quiet", *words], env=environment, check=True,
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
                 for way, words in ranks.items():
                     cut = ["--tensor-parallel-size", "2"] if way == "2x1" else []
