@@ -168,14 +168,16 @@ CRIA_INLINE void group_many(const cria_dot *dot, const int form, const int panel
     }
 }
 
-/* Few tokens and one panel: the sums stay in registers. */
+/* Few tokens and one panel: the sums stay in registers. 4 bits are asked for further ahead than other types: where
+ * memory is slow to answer, half of that cost a fifth (docs/benchmarks.md, "Further ahead for 4 bits"). */
+enum { Q4_AHEAD = 8192 };
 CRIA_INLINE void group_few(const cria_dot *dot, const int form, const int tokens) {
     int64_t groups = (dot->cols + CRIA_GROUP - 1) / CRIA_GROUP, bytes = group_bytes(form);
     const uint8_t *rows = dot->rows, *scales = rows + groups * bytes, *panel = dot->panel[0];
     __m512 sum[4];
     CRIA_UNROLL for (int t = 0; t < tokens; t++) sum[t] = _mm512_setzero_ps();
     for (int64_t at = 0; at < dot->steps; at++, rows += bytes, scales += 4) {
-        const uint8_t *later = panel + CRIA_PREFETCH_BYTES;
+        const uint8_t *later = panel + (form & MINIMA ? Q4_AHEAD : CRIA_PREFETCH_BYTES);
         group g = form & MINIMA ? load_q4(panel, later, _MM_HINT_T0) : load_q8(panel, later, _MM_HINT_T0);
         panel += form & MINIMA ? GROUP_Q4 : GROUP_Q8;
         CRIA_UNROLL for (int t = 0; t < tokens; t++) {
