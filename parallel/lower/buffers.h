@@ -17,8 +17,8 @@ typedef struct {
 } cria_buffers;
 
 /* A 64-byte aligned place for a value made at operator `now` and last read at `last`; -1 when memory is out. First fit
- * among the gaps between values that the operator before `now` or a later one reads: what it has read is not overwritten at
- * once, so that instructions which go by row can be joined (rows.h). */
+ * among the gaps between values that the operator before `now` or a later one reads: what it has read is not
+ * overwritten at once, so that instructions which go by row can be joined (rows.h). */
 int64_t cria_buffers_place(cria_buffers *buffers, int64_t bytes, int now, int last);
 /* The value at `offset` is read until operator `last` too (it was updated in place and has a new name). */
 void cria_buffers_extend(cria_buffers *buffers, int64_t offset, int last);
