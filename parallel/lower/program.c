@@ -65,7 +65,8 @@ static void print_communication(const cria_program *program, const cria_instruct
 void cria_program_print(const cria_program *program, const cria_graph *graph, cria_text *out) {
     for (int i = 0; i < program->instruction_count; i++) {
         const cria_instruction *ins = &program->instructions[i];
-        cria_text_printf(out, "%4d %s%s%-14s", i, ins->phase == CRIA_PHASE_HEAD ? "head" : "body", ins->joins ? " +" : "  ",
+        cria_text_printf(out, "%4d %s%s%-14s", i, ins->phase == CRIA_PHASE_HEAD ? "head" : "body",
+                         ins->joins ? " +" : "  ",
                          ins->what == CRIA_DO_KERNEL ? cria_kernel_name(ins->kernel) : cria_do_name(ins->what));
         for (int k = 0; k < 5; k++)
             if (ins->operand[k].space != CRIA_SPACE_NONE) print_operand(program, graph, &ins->operand[k], out);
