@@ -351,12 +351,12 @@ static int64_t choose(const cria_worker *worker, int64_t chunks) {
 }
 
 bool cria_worker_take(cria_worker *worker, int64_t total, int64_t chunk, int64_t *begin, int64_t *end) {
-    if (total <= 0) return false;
     int64_t first = 0;
     if (worker->parts > 0) {
         first = total / worker->parts * worker->part_begin;
         total = total / worker->parts * worker->part_end - first;
     }
+    if (total <= 0) return false;
     if (chunk < 1) chunk = 1;
     if (chunk > total) chunk = total;
     if (total / chunk >= MOST_CHUNKS) chunk = total / MOST_CHUNKS + 1;

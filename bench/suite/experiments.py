@@ -153,13 +153,10 @@ def first_token_after_start(path, words, options):
             return outcome.chunks[0] - begin
 
 
-def steps_of(command, environment):
+def steps_of(command, environment=None):
     """What `cria bench` says of each batch and phase: seconds of a step, predicted and achieved."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
-    if done.returncode != 0:
-        raise RuntimeError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"{command[0]} failed")
     return {(row["batch"], phase): (row[phase].get("predicted_step_seconds"), row[phase]["step_seconds"])
-            for row in json.loads(done.stdout)["results"] for phase in ("prefill", "decode")}
+            for row in json.loads(machine.output_of(command, environment))["results"] for phase in ("prefill", "decode")}
 
 
 def one_rank(options, turns, say, rounds=21):
@@ -172,7 +169,7 @@ def one_rank(options, turns, say, rounds=21):
         turns.need(15)
         say(f"one rank: round {number + 1} of {rounds}")
         for way in ("mpi", "plain") if number % 2 else ("plain", "mpi"):
-            for case, (_, seconds) in steps_of(mpi if way == "mpi" else command, None).items():
+            for case, (_, seconds) in steps_of(mpi if way == "mpi" else command).items():
                 found.setdefault(case, {}).setdefault(way, []).append(seconds)
         turns.check()
     for (batch, phase), seconds in found.items():
@@ -197,8 +194,7 @@ def two_ranks(options, turns, say, rounds=3):
                 say(f"two ranks: {name}, round {number + 1} of {rounds}")
                 machine.rest()
                 for words in ranks.values():
-                    subprocess.run([str(CRIA), "profile", str(path), "--dtype", kind, "--quick", "--quiet", *words], env=environment, check=True,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                    machine.output_of([str(CRIA), "profile", str(path), "--dtype", kind, "--quick", "--quiet", *words], environment)
                 for way, words in ranks.items():
                     cut = ["--tensor-parallel-size", "2"] if way == "2x1" else []
                     steps = steps_of([str(CRIA), "bench", str(path), "--dtype", kind, "--batch", "1,16", "--prompt-tokens", "256",

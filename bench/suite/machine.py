@@ -76,8 +76,8 @@ def hold(command):
         held.release()
 
 
-def output_of(command):
-    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+def output_of(command, environment=None):
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
     if result.returncode != 0:
         raise RuntimeError(result.stderr.strip().splitlines()[-1] if result.stderr.strip() else f"{command[0]} failed")
     return result.stdout

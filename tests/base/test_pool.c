@@ -232,6 +232,10 @@ static void a_part_is_the_same_share_of_every_section(void **state) {
         assert_int_equal(expected, totals[s] * 7 / 10);
         cria_worker_next(&worker);
     }
+    int64_t begin, end;
+    assert_false(cria_worker_take(&worker, 0, 4, &begin, &end));
+    assert_false(
+        cria_worker_take(&worker, 5, 1, &begin, &end)); /* no multiple of ten: nothing, not a division by zero */
 }
 
 static void a_lone_worker_takes_everything_again_in_each_section(void **state) {

@@ -1,6 +1,7 @@
 /* Which instructions are joined to be run row by row: never two of which one overwrites what other rows of the other
  * need. */
 #include "parallel/lower/rows.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
