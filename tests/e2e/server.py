@@ -130,8 +130,12 @@ class Server:
             time.sleep(0.05)
 
     def announced_here(self, what):
-        """What the server prints of its own memory, in bytes."""
-        number, unit = re.search(rf"^  {what} +([\d.]+) (MB|GB|kB)", self.output(), re.M).groups()
+        """What the server prints of its own memory, in bytes; it answers a moment before it prints."""
+        end = time.monotonic() + 10
+        while not (found := re.search(rf"^  {what} +([\d.]+) (MB|GB|kB)", self.output(), re.M)):
+            assert time.monotonic() < end, self.output()
+            time.sleep(0.01)
+        number, unit = found.groups()
         return float(number) * {"kB": 1e3, "MB": 1e6, "GB": 1e9}[unit]
 
     def announced(self, what):
