@@ -2,9 +2,9 @@
 """Measures what quantisation costs in quality: mean KL divergence per token against transformers' f32 logits.
 
 For each text: token ids in windows, transformers' logits of the GGUF file in f32, then the logits of cria_logits with
-several numeric types and instruction sets and of llama.cpp, all on the same ids. Needs torch, transformers and gguf;
-prints a Markdown table. Exits with 1 if Cria's f32 logits are not those of transformers, or if the packed path
-diverges more than llama.cpp.
+several numeric types and instruction sets, of llama.cpp and of its fork ik_llama.cpp, all on the same ids. Needs torch,
+transformers and gguf; prints a Markdown table. Exits with 1 if Cria's f32 logits are not those of transformers, or if
+the packed path diverges more than a rival.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import numpy
 HERE = pathlib.Path(__file__).resolve().parent
 CACHE = pathlib.Path.home() / ".cache/cria"
 DEFAULT_MODEL = CACHE / "SmolLM2-135M-Instruct.Q4_1.gguf"
-DEFAULT_LLAMA = CACHE / "bench/env/llama.cpp/bin/python"  # where `./run bench` puts it
+ENVIRONMENTS = CACHE / "bench/env"  # where `./run bench` puts them
 PACKED = "as packed"
 CONFIGURATIONS = {
     "f32": ["--dtype", "f32"],
@@ -31,7 +31,7 @@ CONFIGURATIONS = {
     "bf16": ["--dtype", "bf16"],
     "int8": ["--dtype", "int8"],
 }
-RIVAL = "llama.cpp"
+RIVALS = ("llama.cpp", "ik_llama.cpp")
 LOGITS_TOLERANCE = 5e-3
 KL_TOLERANCE = 1e-7
 
@@ -105,8 +105,8 @@ def measure(args, name, text):
     print("|---|---|---|---|---|---|---|")
     runs = [(label, [str(args.cria), str(args.model), str(id_file), "OUT", str(args.window), *options,
                      "--threads", str(args.threads)]) for label, options in configurations(args).items()]
-    for label, options in rivals(args).items():
-        runs.append((label, [str(args.llama_python), str(HERE / "llama_cpp_logits.py"), str(args.model), str(id_file),
+    for label, (python, options) in rivals(args).items():
+        runs.append((label, [str(python), str(HERE / "llama_cpp_logits.py"), str(args.model), str(id_file),
                              "OUT", "--window", str(args.window), "--threads", str(args.threads), *options]))
     for label, command in runs:
         out = folder / "logits.f32"
@@ -129,25 +129,27 @@ def configurations(args):
 
 
 def rivals(args):
-    if not args.llama_python:
-        return {}
-    return {RIVAL: [], **{f"{RIVAL} {extra}": extra.split() for extra in args.llama_also}}
+    """{label: (python, options)} of those that are installed."""
+    pythons = {name: args.environments / name / "bin/python" for name in RIVALS}
+    return {f"{name} {extra}".strip(): (python, extra.split())
+            for name, python in pythons.items() if python.exists() for extra in ["", *args.llama_also]}
 
 
 def verdict(name, rows):
-    """What must hold; the difference to the rival with its own error, since both saw the same tokens."""
+    """What must hold; the difference to a rival with its own error, since both saw the same tokens."""
     failures = []
     f32 = rows["Cria f32"]
     if not (f32["worst"] < LOGITS_TOLERANCE and abs(f32["kl"]) < KL_TOLERANCE):
         failures.append(f"{name}: the f32 logits differ from transformers' by {f32['worst']:.2g}, KL {f32['kl']:.2g}")
-    if RIVAL in rows:
-        ours, theirs = rows[f"Cria {PACKED}"], rows[RIVAL]
+    ours = rows[f"Cria {PACKED}"]
+    for rival in (rival for rival in RIVALS if rival in rows):
+        theirs = rows[rival]
         difference = ours["per_token"] - theirs["per_token"]
         error = difference.std(ddof=1) / math.sqrt(len(difference))
-        print(f"\n{name}: Cria {PACKED} - {RIVAL} = {difference.mean():+.3g} ± {error:.1g} per token; "
+        print(f"\n{name}: Cria {PACKED} - {rival} = {difference.mean():+.3g} ± {error:.1g} per token; "
               f"ratio {ours['kl'] / theirs['kl']:.3f}")
         if ours["kl"] > theirs["kl"]:
-            failures.append(f"{name}: mean KL {ours['kl']:.4g} is above {RIVAL}'s {theirs['kl']:.4g}")
+            failures.append(f"{name}: mean KL {ours['kl']:.4g} is above {rival}'s {theirs['kl']:.4g}")
     return failures
 
 
@@ -156,16 +158,16 @@ def main():
     parser.add_argument("texts", nargs="*", type=pathlib.Path, default=[HERE / "english.txt"])
     parser.add_argument("--model", type=pathlib.Path, default=DEFAULT_MODEL, help="a .gguf file")
     parser.add_argument("--cria", type=pathlib.Path, default=HERE.parents[1] / "build/cria_logits")
-    parser.add_argument("--llama-python", type=pathlib.Path, default=DEFAULT_LLAMA if DEFAULT_LLAMA.exists() else None,
-                        help="python of an environment with a llama.cpp package (the one of ./run bench)")
+    parser.add_argument("--environments", type=pathlib.Path, default=ENVIRONMENTS,
+                        help="where ./run bench has made the rivals' (FOLDER/llama.cpp, FOLDER/ik_llama.cpp)")
     parser.add_argument("--tokens", type=int, default=4096, help="at most this many of each text")
     parser.add_argument("--window", type=int, default=512)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("/tmp/cria-quality"),
                         help="keeps the reference logits (200 KB a token) for the next run")
     parser.add_argument("--also", action="append", default=[], metavar="OPTIONS", help="one more run of Cria with these")
-    parser.add_argument("--llama-also", action="append", default=[], metavar="OPTIONS", help="the same for llama.cpp")
-    parser.add_argument("--verbose", action="store_true", help="show llama.cpp's messages")
+    parser.add_argument("--llama-also", action="append", default=[], metavar="OPTIONS", help="the same for the rivals")
+    parser.add_argument("--verbose", action="store_true", help="show the rivals' messages")
     args = parser.parse_args()
     if not args.cria.exists():
         raise SystemExit(f"{args.cria} is not there: ninja -C build cria_logits")
