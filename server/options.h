@@ -28,7 +28,7 @@ typedef struct {
     const char *log_level;
     /* ranks */
     int64_t ranks, inspect_rank, tensor_parallel, pipeline_parallel, data_parallel_size;
-    const char *plan, *hostfile;
+    const char *plan, *hostfile, *comm;
     bool restart_ranks;
     /* serve */
     const char *host, *served_model_name, *api_key, *allowed_origins, *chat_template, *generation_config;

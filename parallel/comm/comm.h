@@ -42,6 +42,9 @@ cria_status cria_comm_create_mpi(const cria_comm_options *options, cria_comm **o
  * memory of the host or of the device. Short messages and broadcasts (64 kB) go through `control`, and may return
  * before the other side receives; a longer message waits for its receiver. */
 cria_status cria_comm_create_nccl(cria_comm *control, int device, cria_comm **out, cria_error *err);
+/* Whether this process could own that device: CRIA_ERR_UNSUPPORTED where it was built without CUDA, CRIA_ERR_ARGUMENT
+ * where its host has too few. Not collective. */
+cria_status cria_comm_check_gpu(int device, cria_error *err);
 /* Ranks of the same colour, ordered by their present rank, get a communicator of their own; a negative colour gives
  * NULL. Collective. It must be destroyed before the communicator that it was split from. */
 cria_status cria_comm_split(cria_comm *comm, int color, cria_comm **out, cria_error *err);

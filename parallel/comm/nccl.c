@@ -12,11 +12,15 @@
 
 #if !defined(CRIA_CUDA)
 
-cria_status cria_comm_create_nccl(cria_comm *control, int device, cria_comm **out, cria_error *err) {
+cria_status cria_comm_check_gpu(int device, cria_error *err) {
     (void)device;
+    return cria_fail(err, CRIA_ERR_UNSUPPORTED, "this cria was built without NCCL: its ranks own no GPUs");
+}
+
+cria_status cria_comm_create_nccl(cria_comm *control, int device, cria_comm **out, cria_error *err) {
     *out = NULL;
     cria_comm_destroy(control);
-    return cria_fail(err, CRIA_ERR_UNSUPPORTED, "this cria was built without NCCL: its ranks own no GPUs");
+    return cria_comm_check_gpu(device, err);
 }
 
 #else
@@ -420,6 +424,13 @@ static cria_status split(cria_comm *comm, int color, cria_comm **out, cria_error
     cria_comm *control;
     CRIA_TRY(cria_comm_split(n->control, color, &control, err));
     return control ? create(control, -1, n->cuda, out, err) : CRIA_OK;
+}
+
+cria_status cria_comm_check_gpu(int device, cria_error *err) {
+    int count = cria_cuda_devices();
+    if (device < count) return CRIA_OK;
+    return cria_fail(err, CRIA_ERR_ARGUMENT, "GPUs on this host: %d, for at least %d ranks that are to own one", count,
+                     device + 1);
 }
 
 cria_status cria_comm_create_nccl(cria_comm *control, int device, cria_comm **out, cria_error *err) {

@@ -198,9 +198,17 @@ static cria_status count_share(cria_ranks_joined *j, cria_error *err) {
         gethostname(mine.host, sizeof mine.host - 1);
     snprintf(j->host, sizeof j->host, "%s", mine.host);
     cria_status status = cria_share_notes(j->comm, &mine, all, err);
-    for (int r = 0; r < j->size && status == CRIA_OK; r++) j->share += strcmp(all[r].host, mine.host) == 0;
+    for (int r = 0; r < j->size && status == CRIA_OK; r++) {
+        bool here = strcmp(all[r].host, mine.host) == 0;
+        j->share += here;
+        j->place += here && r < j->rank;
+    }
     free(all);
     return status;
+}
+
+static bool own_gpus(const cria_main_options *o) {
+    return strcmp(o->comm, "nccl") == 0;
 }
 
 /* Before anything that only some ways of planning do together: all ranks are the same program and make or read their
@@ -213,14 +221,15 @@ static cria_status agree_on_way(const cria_command *command, const cria_ranks_jo
     if (status == CRIA_OK && wanted && wanted != j->size)
         status = cria_fail(&local, CRIA_ERR_ARGUMENT, "%d ranks were started, but %s for %d", j->size,
                            has_plan_file(o) ? "the plan is" : "the options ask", wanted);
+    if (status == CRIA_OK && own_gpus(o)) status = cria_comm_check_gpu(j->place, &local);
     const int64_t way[] = {has_plan_file(o) ? 2
                            : o->plan        ? 1
                                             : 0,
                            o->tensor_parallel, o->pipeline_parallel, o->data_parallel_size};
-    cria_agreement same = {.name = {"versions of cria", "commands", "ways to plan (options)"},
+    cria_agreement same = {.name = {"versions of cria", "commands", "communicators (--comm)", "ways to plan (options)"},
                            .hash = {cria_hash_bytes(0, CRIA_VERSION, strlen(CRIA_VERSION)),
                                     cria_hash_bytes(0, command->name, strlen(command->name)),
-                                    cria_hash_bytes(0, way, sizeof way)}};
+                                    cria_hash_bytes(0, o->comm, strlen(o->comm)), cria_hash_bytes(0, way, sizeof way)}};
     return cria_agree(j->comm, status, &local, &same, err);
 }
 
@@ -244,7 +253,8 @@ cria_status cria_ranks_join(const cria_command *command, cria_ranks_joined *out,
     out->size = cria_comm_size(out->comm);
     out->share = 0;
     CRIA_TRY(count_share(out, err));
-    return agree_on_way(command, out, err);
+    CRIA_TRY(agree_on_way(command, out, err));
+    return own_gpus(command->options) ? cria_comm_create_nccl(out->comm, out->place, &out->comm, err) : CRIA_OK;
 }
 
 static void free_plan(cria_ranks_joined *joined) {
@@ -346,7 +356,8 @@ cria_status cria_ranks_print(const cria_ranks_joined *joined, const cria_runtime
     fill_note(runtime, &mine);
     cria_status status = cria_share_notes(joined->comm, &mine, all, err);
     if (status == CRIA_OK && joined->rank == 0) {
-        fprintf(stderr, "\nrank  stage  host              pid      threads  weights     KV cache    sent per token\n");
+        fprintf(stderr, "\n%d ranks, connected by %s\n", joined->size, cria_comm_backend(joined->comm));
+        fprintf(stderr, "rank  stage  host              pid      threads  weights     KV cache    sent per token\n");
         for (int r = 0; r < joined->size; r++)
             fprintf(stderr, "%4d  %5d  %-16s  %-7d  %7d  %8.1f MB  %8.1f MB  %lld B\n", r, all[r].stage, all[r].host,
                     all[r].pid, all[r].threads, (double)all[r].weight_bytes / 1e6, (double)all[r].kv_bytes / 1e6,

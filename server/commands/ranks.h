@@ -22,6 +22,7 @@ typedef struct {
     cria_comm *comm;
     int rank, size;
     int share;     /* ranks on this host */
+    int place;     /* of this rank among them; with --comm nccl its GPU */
     char host[64]; /* this rank's, as the launcher calls it */
     /* Once a plan has been made for them (server/commands/planned.h): */
     cria_comm *world;         /* all ranks, where the plan leaves some idle; comm is then of those that it needs */

@@ -20,21 +20,23 @@ BODIES = [
 ]
 
 
-def check_model(model, layers):
+def check_model(model, layers, shapes=SHAPES, more=(), backend=None):
+    """more: options of the servers with ranks; backend: what must connect their ranks."""
     options = ["--quiet", "--dtype", "f32", "--max-model-len", 512]
     with Server(model, *options) as one:
         expected = [one.complete(**body)["choices"][0] for body in BODIES]
-    for stages, width in SHAPES:
+    for stages, width in shapes:
         if stages > layers:
             continue
         what = f"{model.name}, {stages} stages of {width}"
-        with Server(model, *options, "--pipeline-parallel-size", stages, "--tensor-parallel-size", width) as server:
+        with Server(model, *options, *more, "--pipeline-parallel-size", stages, "--tensor-parallel-size", width) as server:
             for want, body in zip(expected, BODIES):
                 got = server.complete(**body)["choices"][0]
                 assert got["text"] == want["text"], (what, body, got["text"], want["text"])
                 if "logprobs" in body:
                     pairs = zip(got["logprobs"]["token_logprobs"], want["logprobs"]["token_logprobs"])
                     assert all(abs(a - b) < 1e-3 for a, b in pairs), (what, body)
+            assert not backend or f"{stages * width} ranks, connected by {backend}" in server.output(), server.output()
             running = server.request("GET", "/plan").json["stages"]
             assert len(running) == stages and all(s["mesh"][0] * s["mesh"][1] == width for s in running), running
             assert server.stop() == 0, f"{what}: {server.output()[-2000:]}"
