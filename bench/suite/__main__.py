@@ -51,6 +51,9 @@ def parse():
     parser.add_argument("--cases", default="", metavar="TEXT,...", help="only cases whose name holds one of these: decode, "
                         "prefill, 'batch 16'")
     parser.add_argument("--threads", default="1,2", help="default %(default)s")
+    parser.add_argument("--isa", default="avx2" if "AVX-512" in machine.describe()["features"] and not quick else "",
+                        metavar="NAME,...", help="narrower instruction sets that Cria is measured with too, as on a processor "
+                        "that has no more; default '%(default)s'")
     parser.add_argument("--rounds", type=int, default=2 if quick else 5, help="samples of each engine; default %(default)s")
     parser.add_argument("--again", action="store_true", help="also what this commit's program has --rounds samples of on a "
                         "machine of this kind; without it a run that was cut off goes on where it was")
@@ -71,6 +74,7 @@ def parse():
     options.rates = [float(word) for word in options.rates.split(",")]
     options.threads = [int(word) for word in options.threads.split(",")]
     options.experiments = [word for word in options.experiments.split(",") if word]
+    options.isa = [word for word in options.isa.split(",") if word]
     if options.experiments == ["all"]:
         options.experiments = list(experiments.EXPERIMENTS)
     if bad := set(options.experiments) - set(experiments.EXPERIMENTS):
@@ -167,7 +171,8 @@ def missing_rounds(workload, threads_group, options):
     """(threads, case, round) that are not in the results yet, each round of all cases before the next."""
     rows = [] if options.again or options.quick else [
         row for row in report.load("speed.jsonl") if row["commit"] == options.commit and machine.same(row, options.machine)
-        and (row["engine"], row["model"], row["type"]) == ("Cria", workload.model, workload.type) and machine.is_clean(row)]
+        and (row["engine"], row["label"], row["model"], row["type"]) == ("Cria", "", workload.model, workload.type)
+        and machine.is_clean(row)]
     done = collections.Counter((row["threads"], row["case"]) for row in rows)
     return [(threads, case, number) for number in range(options.rounds) for case in workload.cases for threads in threads_group
             if options.wants(case) and done[threads, case.name] <= number]

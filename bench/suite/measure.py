@@ -54,8 +54,8 @@ class Worker:
         self.process.stdout.close()
 
 
-def sample_cria(workload, case, threads):
-    row = json.loads(machine.output_of(cria_command(workload, case, threads, case.repeat)))["results"][0]
+def sample_cria(workload, case, threads, isa):
+    row = json.loads(machine.output_of(cria_command(workload, case, threads, case.repeat, isa)))["results"][0]
     phase = row[case.phase]
     kept = ("bytes_per_token", "operations_per_token", "gbps", "gflops", "read_share", "peak_share")
     return phase["tokens_per_second"], row["limits"], {name: phase[name] for name in kept}
@@ -96,11 +96,12 @@ class Session:
                 "engine": engine, "label": label, "version": version, "tokens_per_second": round(rate, 3),
                 "others": others, "limits": limits, **more}
 
-    def cria(self, case, number):
+    def cria(self, case, number, isa="auto"):
         machine.rest()
         with machine.Watch() as watch:
-            sampled = sample_cria(self.workload, case, self.threads)
-        return self.row("Cria", "", self.options.commit, case, number, sampled, watch.others)
+            sampled = sample_cria(self.workload, case, self.threads, isa)
+        label = "" if isa == "auto" else f"{isa} alone"
+        return self.row("Cria", label, self.options.commit, case, number, sampled, watch.others)
 
     def rival(self, worker, case, number):
         machine.rest()
@@ -122,6 +123,7 @@ class Session:
                     rows.append(self.rival(worker, case, number))
                 except (RuntimeError, OSError) as error:
                     self.give_up(engine, error)
+        rows += [self.cria(case, number, isa) for isa in self.options.isa]
         if number % 2:
             rows.append(self.cria(case, number))
         self.seconds[case] = max(time.monotonic() - start, self.seconds.get(case, 0))

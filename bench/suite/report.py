@@ -22,7 +22,8 @@ same number of threads: a plain read, for Cria of as many bytes as a decoding st
 may fit what a cache gives), and loops of nothing but the multiply instruction. The machine is shared and throttles, so
 that tokens per second differ from hour to hour; the ratio is the median over the rounds, with the smallest and largest
 in brackets. A sample during which somebody else used more than 12% of a core is left out. **At least** is the project's bar; it is judged against the best rival of a case, the line in bold. Read and peak are what
-Cria's weight and KV bytes and its operations come to, as a share of the calibration beside it.
+Cria's weight and KV bytes and its operations come to, as a share of the calibration beside it. "Cria avx2 alone" is Cria with `--isa avx2`, as on a processor without AVX-512; under "reached" stands how it compares with the best rival, which
+keeps its AVX-512, and its own share of read or peak.
 """
 
 
@@ -45,7 +46,7 @@ def comparisons(rows):
     for key, group in rounds.items():
         pairs = {}
         for members in group.values():
-            cria = next((row for row in members if row["engine"] == "Cria"), None)
+            cria = next((row for row in members if row["engine"] == "Cria" and not row["label"]), None)
             for row in members:
                 if cria and row is not cria and machine.is_clean(cria) and machine.is_clean(row):
                     pairs.setdefault(f"{row['engine']} {row['label']}".strip(), []).append((cria, row))
@@ -54,7 +55,7 @@ def comparisons(rows):
             out.setdefault(key, {})[rival] = compare(*zip(*newest))
         if not pairs:
             out[key] = {"": compare([row for members in group.values() for row in members
-                                     if row["engine"] == "Cria" and machine.is_clean(row)], [])}
+                                     if row["engine"] == "Cria" and not row["label"] and machine.is_clean(row)], [])}
     return {key: found for key, found in out.items() if any(c["rounds"] for c in found.values())}
 
 
@@ -66,7 +67,8 @@ def compare(ours, theirs):
     return {"ratios": ratios, "ratio": statistics.median(ratios) if ratios else None, "rounds": len(ours),
             "cria": median("tokens_per_second", ours), "rival": median("tokens_per_second", theirs),
             "gbps": median("gbps", ours), "gflops": median("gflops", ours), "read": median("read_share", ours),
-            "peak": median("peak_share", ours), "read_gbps": statistics.median(r["limits"]["read_gbps"] for r in ours),
+            "peak": median("peak_share", ours), "narrow": {name: median(f"{name}_share", theirs) for name in ("read", "peak")}
+            if theirs and "read_share" in theirs[0] else None, "read_gbps": statistics.median(r["limits"]["read_gbps"] for r in ours),
             "version": theirs[-1]["version"] if theirs else "", "when": ours[-1]["when"][:16].replace("T", " "),
             "commit": ours[-1]["commit"], "features": ours[-1]["features"]}
 
@@ -76,14 +78,17 @@ def number(value):
 
 
 def rows_of(case, threads, found, least):
-    best = min((c["ratio"], rival) for rival, c in found.items() if rival)[1] if any(found) else None
+    """`found` may have Cria itself, held to a narrower instruction set: no rival, but told beside the best of them."""
+    best = min(((c["ratio"], rival) for rival, c in found.items() if rival and not rival.startswith("Cria ")), default=(0, None))[1]
     for rival, c in sorted(found.items(), key=lambda item: (item[1]["ratio"] or 0, item[0])):
-        share = f"{number(c['gbps'])} GB/s, {100 * c['read']:.0f}%" if case.phase == "decode" else \
-            f"{number(c['gflops'])} GOP/s, {100 * c['peak']:.0f}%"
+        rate, unit, what = ("gbps", "GB/s", "read") if case.phase == "decode" else ("gflops", "GOP/s", "peak")
+        share = f"{number(c[rate])} {unit}, {100 * c[what]:.0f}%"
         mark = "**" if rival == best else ""
         bar = reached = ""
         if rival == best and least:
             bar, reached = f"{least:g}x", "yes" if c["ratio"] >= least else "**no**"
+        if rival.startswith("Cria ") and best:
+            reached = f"{c['rival'] / found[best]['rival']:.2f}x {best}, at {100 * c['narrow'][what]:.0f}%"
         ratio = f"{mark}{c['ratio']:.2f}x{mark} ({min(c['ratios']):.2f}–{max(c['ratios']):.2f}, {c['rounds']}x)" if rival else ""
         yield (f"| {case.name} | {threads} | {number(c['cria'])} | {share} | {mark}{rival}{mark} | {number(c['rival'])} | {ratio} "
                f"| {bar} | {reached} | {c['when']}, {c['commit']} |")
@@ -91,7 +96,8 @@ def rows_of(case, threads, found, least):
 
 def speed(results, slug):
     lines = []
-    versions = sorted({c["version"] for found in results.values() for c in found.values() if c["version"]})
+    versions = sorted({c["version"] for found in results.values() for rival, c in found.items()
+                       if c["version"] and not rival.startswith("Cria ")})
     lines += ["Rivals: " + "; ".join(versions) + ".", ""]
     model = None
     for workload in WORKLOADS:

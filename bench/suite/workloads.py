@@ -143,8 +143,8 @@ def make(name, say):
         raise RuntimeError(f"making {name} failed, see {log}")
 
 
-def cria_command(workload, case, threads, repeat=1):
+def cria_command(workload, case, threads, repeat=1, isa="auto"):
     """One sample of Cria: prefill and decode are timed apart, so that one of them can be kept short."""
     prompt, tokens = (case.prompt, 1) if case.phase == "prefill" else (case.prompt, case.tokens)
     return [str(CRIA), "bench", *workload.cria, "--prompt-tokens", str(prompt), "--new-tokens", str(tokens), "--batch",
-            str(case.batch), "--threads", str(threads), "--repeat", str(repeat), "--json", "--quiet"]
+            str(case.batch), "--threads", str(threads), "--repeat", str(repeat), "--isa", isa, "--json", "--quiet"]
