@@ -109,6 +109,11 @@ class Bench:
         return row
 
 
+def over(cost, least):
+    """log(cost / least); a variant may cost nothing."""
+    return 0.0 if cost == least else math.inf if not least else math.log(cost / least)
+
+
 def report(rows, best):
     """Means by time and label, and where two labels differ."""
     groups = collections.defaultdict(dict)
@@ -125,8 +130,8 @@ def report(rows, best):
                 if row["cost"] is None:
                     missing += 1
                     continue
-                logs.append(math.log(row["cost"] / best[name]))
-                gaps.append(1 - row["bound"] / row["cost"])
+                logs.append(over(row["cost"], best[name]))
+                gaps.append(1 - row["bound"] / row["cost"] if row["cost"] else 0.0)
                 proven += row["bound"] == row["cost"]
             if logs:
                 print(f"{seconds:6g} s  {label:10}  over best known {1e6 * sum(logs) / len(logs):9.1f} ppm  gap "
@@ -140,7 +145,7 @@ def report(rows, best):
                 wins += b["cost"] < a["cost"]
                 losses += b["cost"] > a["cost"]
                 for key in (name.split("-")[0], name.split("-")[1] if "-" in name else name):
-                    by_kind[key].append(math.log(b["cost"] / a["cost"]))
+                    by_kind[key].append(over(b["cost"], a["cost"]))
             print(f"          {labels[1]} against {labels[0]}: {wins} better, {losses} worse; ppm "
                   + " ".join(f"{k} {1e6 * sum(v) / len(v):+.0f}" for k, v in sorted(by_kind.items())))
 
@@ -176,7 +181,7 @@ def main():
                     rows.append(row)
                     with open(table, "a") as file:
                         file.write(json.dumps(row) + "\n")
-                    gap = 1 - row["bound"] / row["cost"] if row["cost"] else math.nan
+                    gap = 1 - row["bound"] / row["cost"] if row["cost"] else 0.0 if row["cost"] == 0 else math.nan
                     print(f"{name:14} {seconds:5g} s {label} {row['cost'] or row['error']} gap {gap:.6f} wall {row['wall']}",
                           flush=True)
     best = {}
