@@ -30,6 +30,7 @@ def main():
     parser.add_argument("ids", help="int32 token ids")
     parser.add_argument("out")
     parser.add_argument("--window", type=int, default=512)
+    parser.add_argument("--step", type=int, help="tokens of one llama_decode, by default a window's")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--extra-buffers", action="store_true",
                         help="let it repack weights; off, because llama-cpp-python 0.3.36 crashes so on a CPU with AMX")
@@ -55,15 +56,17 @@ def main():
         for first in range(0, len(ids), args.window):
             window = ids[first : first + args.window]
             clear(context)
-            batch.n_tokens = len(window)
-            for i, token in enumerate(window):
-                batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.logits[i] = int(token), i, 1, 1
-                batch.seq_id[i][0] = 0
-            status = lib.llama_decode(context, batch)
-            if status != 0:
-                raise SystemExit(f"llama_decode failed: {status}")
-            rows = ctypes.cast(lib.llama_get_logits_ith(context, 0), ctypes.POINTER(ctypes.c_float))
-            numpy.ctypeslib.as_array(rows, shape=(len(window), vocab)).tofile(out)
+            for begin in range(0, len(window), args.step or args.window):
+                tokens = window[begin : begin + (args.step or args.window)]
+                batch.n_tokens = len(tokens)
+                for i, token in enumerate(tokens):
+                    batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.logits[i] = int(token), begin + i, 1, 1
+                    batch.seq_id[i][0] = 0
+                status = lib.llama_decode(context, batch)
+                if status != 0:
+                    raise SystemExit(f"llama_decode failed: {status}")
+                rows = ctypes.cast(lib.llama_get_logits_ith(context, 0), ctypes.POINTER(ctypes.c_float))
+                numpy.ctypeslib.as_array(rows, shape=(len(tokens), vocab)).tofile(out)
 
 
 if __name__ == "__main__":
