@@ -66,7 +66,7 @@ CRIA_INLINE void ask_for(const uint8_t *later, const int bytes, const int hint) 
 
 CRIA_INLINE group load_q8(const uint8_t *at, const uint8_t *later, const int hint) {
     group g = {.d = load_halves(at), .m = _mm512_setzero_ps()};
-    ask_for(later, GROUP_Q8 - HEAD_Q8, hint);
+    ask_for(later, GROUP_Q8, hint);
     CRIA_UNROLL for (int j = 0; j < QUADS; j++) {
         g.weights[j] = _mm512_loadu_si512(at + HEAD_Q8 + 64 * j);
     }
