@@ -164,6 +164,7 @@ typedef struct {
 CRIA_INLINE void unpack(const cria_panel_type type, const cria_dot *dot, const uint8_t *panel, unpacked *out) {
     uint8_t *to = out->weights[0];
     const ptrdiff_t ahead = cria_next_read(dot, panel, group_at(type, panel, 1) - group_at(type, panel, 0));
+    if (type == CRIA_PANEL_I8_WIDE && dot->fresh) _mm_prefetch((const char *)panel, _MM_HINT_T0); /* the rows' scales */
     for (int64_t g = 0; g < dot->steps; g += run_groups(type)) {
         const uint8_t *group = group_at(type, panel, dot->first + g), *weights = group;
         const int64_t steps = run_steps(type, dot, dot->first + g);

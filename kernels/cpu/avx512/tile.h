@@ -42,6 +42,7 @@ CRIA_INLINE void tile(const cria_dot *dot, size_t head, int64_t first_token, con
     for (int p = 0; p < panels; p++) {
         float *from = dot->sums[p] + first_token * CRIA_PANEL_ROWS;
         panel[p] = dot->panel[p] + head + (size_t)dot->first * 64;
+        if (head && dot->fresh) _mm_prefetch((const char *)dot->panel[p], _MM_HINT_T0); /* for when all is added */
         if (dot->fresh) {
             CRIA_UNROLL for (int t = 0; t < tokens; t++) sum[p][t] = _mm512_setzero_si512();
         } else {
