@@ -40,8 +40,7 @@ const cria_option cria_option_table[] = {
     {"hostfile", CRIA_OPTION_STRING, AT(hostfile), NULL, 0, 0, NULL, "FILE",
      "machines to start ranks on, as mpirun takes it", SERVE | GENERATE | BENCH | PROFILE},
     {"comm", CRIA_OPTION_CHOICE, AT(comm), "mpi", 0, 0, "mpi|nccl", "NAME",
-     "what carries what ranks send each other: mpi, with shared memory between ranks of a host; nccl: every rank owns "
-     "a "
+     "what carries what ranks send each other: mpi, with shared memory between ranks of a host; nccl: each rank owns a "
      "GPU of its host, the first the first, and NCCL moves the bytes between them (builds with CRIA_CUDA)",
      SERVE | GENERATE | BENCH | PROFILE},
     {"restart-ranks", CRIA_OPTION_FLAG, AT(restart_ranks), NULL, 0, 0, NULL, NULL,
