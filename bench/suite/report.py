@@ -35,6 +35,11 @@ def load(name):
         return [json.loads(line) for line in file if line.strip()]
 
 
+def is_rival(name):
+    """Not Cria itself, held to a narrower instruction set, which is told beside the best rival."""
+    return bool(name) and not name.startswith("Cria ")
+
+
 def comparisons(rows):
     """Of one kind of machine, for each (model, type, threads, case) and rival: the rounds that have both it and Cria, had
     the machine for themselves, and are of the newest commit that has such a round."""
@@ -67,8 +72,9 @@ def compare(ours, theirs):
     return {"ratios": ratios, "ratio": statistics.median(ratios) if ratios else None, "rounds": len(ours),
             "cria": median("tokens_per_second", ours), "rival": median("tokens_per_second", theirs),
             "gbps": median("gbps", ours), "gflops": median("gflops", ours), "read": median("read_share", ours),
-            "peak": median("peak_share", ours), "narrow": {name: median(f"{name}_share", theirs) for name in ("read", "peak")}
-            if theirs and "read_share" in theirs[0] else None, "read_gbps": statistics.median(r["limits"]["read_gbps"] for r in ours),
+            "peak": median("peak_share", ours), **{f"narrow_{what}": median(f"{what}_share", theirs) for what in ("read", "peak")
+                                                   if theirs and theirs[0]["engine"] == "Cria"},
+            "read_gbps": statistics.median(r["limits"]["read_gbps"] for r in ours),
             "version": theirs[-1]["version"] if theirs else "", "when": ours[-1]["when"][:16].replace("T", " "),
             "commit": ours[-1]["commit"], "features": ours[-1]["features"]}
 
@@ -78,8 +84,7 @@ def number(value):
 
 
 def rows_of(case, threads, found, least):
-    """`found` may have Cria itself, held to a narrower instruction set: no rival, but told beside the best of them."""
-    best = min(((c["ratio"], rival) for rival, c in found.items() if rival and not rival.startswith("Cria ")), default=(0, None))[1]
+    best = min(((c["ratio"], rival) for rival, c in found.items() if is_rival(rival)), default=(0, None))[1]
     for rival, c in sorted(found.items(), key=lambda item: (item[1]["ratio"] or 0, item[0])):
         rate, unit, what = ("gbps", "GB/s", "read") if case.phase == "decode" else ("gflops", "GOP/s", "peak")
         share = f"{number(c[rate])} {unit}, {100 * c[what]:.0f}%"
@@ -87,8 +92,8 @@ def rows_of(case, threads, found, least):
         bar = reached = ""
         if rival == best and least:
             bar, reached = f"{least:g}x", "yes" if c["ratio"] >= least else "**no**"
-        if rival.startswith("Cria ") and best:
-            reached = f"{c['rival'] / found[best]['rival']:.2f}x {best}, at {100 * c['narrow'][what]:.0f}%"
+        if rival and best and not is_rival(rival):
+            reached = f"{c['rival'] / found[best]['rival']:.2f}x {best}, at {100 * c['narrow_' + what]:.0f}%"
         ratio = f"{mark}{c['ratio']:.2f}x{mark} ({min(c['ratios']):.2f}–{max(c['ratios']):.2f}, {c['rounds']}x)" if rival else ""
         yield (f"| {case.name} | {threads} | {number(c['cria'])} | {share} | {mark}{rival}{mark} | {number(c['rival'])} | {ratio} "
                f"| {bar} | {reached} | {c['when']}, {c['commit']} |")
@@ -97,7 +102,7 @@ def rows_of(case, threads, found, least):
 def speed(results, slug):
     lines = []
     versions = sorted({c["version"] for found in results.values() for rival, c in found.items()
-                       if c["version"] and not rival.startswith("Cria ")})
+                       if c["version"] and is_rival(rival)})
     lines += ["Rivals: " + "; ".join(versions) + ".", ""]
     model = None
     for workload in WORKLOADS:
