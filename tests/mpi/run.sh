@@ -4,4 +4,7 @@
 set -eu
 ranks=$1
 shift
-exec mpirun --allow-run-as-root --oversubscribe --bind-to none ${RECOVER:+--enable-recovery} -mca mpi_yield_when_idle 1 -n "$ranks" "$@"
+# Open MPI's folder of its own for each: what one mpirun removes at its end, another may just be making.
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+mpirun --allow-run-as-root --oversubscribe --bind-to none ${RECOVER:+--enable-recovery} -mca orte_tmpdir_base "$folder" -mca mpi_yield_when_idle 1 -n "$ranks" "$@"
