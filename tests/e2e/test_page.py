@@ -56,7 +56,7 @@ async def keep(tab, name):
         await tab.picture(pathlib.Path(PICTURES) / f"{name}.png")
 
 
-def test_a_chat_answer_appears_token_by_token_with_its_rate(smol):
+def test_a_chat_answer_appears_with_its_rate(smol):
     async def steps(tab):
         await choose(tab, temperature="0", max_tokens="40")
         await type_and_send(tab, "What is the capital of France?")
@@ -65,7 +65,7 @@ def test_a_chat_answer_appears_token_by_token_with_its_rate(smol):
         await tab.until(IDLE)
         answer, states = await tab.run(ANSWER), [s for s in await tab.run("states") if s]
         assert "Paris" in answer
-        assert len(states) > 4 and states[-1] == answer
+        assert states[-1] == answer
         assert all(later.startswith(earlier) for earlier, later in zip(states, states[1:]))
         rate = await tab.run("document.getElementById('rate').textContent")
         found = re.fullmatch(r"(\d+) tokens · ([\d.]+) tokens/s · first after (\d+) ms · (stop|length)", rate)
@@ -95,13 +95,14 @@ def test_enter_sends_and_shift_enter_breaks_the_line(smol):
     drive(smol, steps)
 
 
-def test_stop_keeps_what_came_and_ends_the_request_on_the_server(smol):
+def test_text_appears_as_it_comes_and_stop_keeps_it_and_ends_the_request_on_the_server(smol):
     before = smol.wait_until_idle()
 
     async def steps(tab):
         await choose(tab, mode="prompt", temperature="0", max_tokens="1500", repetition_penalty="1.3")
         await type_and_send(tab, "A very long story: once upon a time")
-        await tab.until(f"({ANSWER} ?? '').length > 20")
+        # A browser may draw several tokens at once, but not the beginning of 1,500 five times.
+        await tab.until("states.filter(state => state).length > 4")
         await tab.run("document.getElementById('stop').click()")
         await tab.until(IDLE)
         after = smol.wait_until_idle()
