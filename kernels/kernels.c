@@ -103,6 +103,7 @@ void cria_kernels_select(cria_isa isa, cria_kernels *out) {
         out->panel[CRIA_PANEL_I8] = CRIA_PANEL_I8_WIDE;
         out->panel[CRIA_PANEL_Q8] = out->panel[CRIA_PANEL_Q8_FINE] = CRIA_PANEL_Q8_WIDE;
         out->panel[CRIA_PANEL_Q4] = CRIA_PANEL_Q4_WIDE;
+        out->panel[CRIA_PANEL_Q4_0] = CRIA_PANEL_Q4_0_WIDE;
     }
     if (isa >= CRIA_ISA_AVX512_VNNI) {
         cria_overlay_avx512vnni_linear(out);
@@ -115,6 +116,8 @@ void cria_kernels_select(cria_isa isa, cria_kernels *out) {
     if (isa >= CRIA_ISA_AMX) {
         cria_overlay_amx_linear(out);
         out->panel[CRIA_PANEL_Q4_COARSE] = CRIA_PANEL_Q4; /* a product of tiles takes both terms */
+        out->panel[CRIA_PANEL_Q4_0] = out->panel[CRIA_PANEL_Q4_0_COARSE] =
+            CRIA_PANEL_Q4; /* there is none without minima */
     }
 #endif
 }

@@ -6,15 +6,18 @@
 
 enum {
     ROWS = CRIA_PANEL_ROWS,
-    SCALES_I8 = ROWS * 4,              /* bytes before the weights of an I8 panel */
-    HEAD_Q8 = ROWS * 2,                /* bytes of d before the weights of a Q8 group */
-    HEAD_Q4 = ROWS * 4,                /* bytes of d and m before the weights of a Q4 group */
-    GROUP_Q8 = HEAD_Q8 + ROWS * 32,    /* bytes of a whole group */
-    GROUP_Q4 = HEAD_Q4 + ROWS * 32 / 2 /* two weights to a byte */
+    SCALES_I8 = ROWS * 4,               /* bytes before the weights of an I8 panel */
+    HEAD_Q8 = ROWS * 2,                 /* bytes of d before the weights of a Q8 group */
+    HEAD_Q4 = ROWS * 4,                 /* bytes of d and m before the weights of a Q4 group */
+    GROUP_Q8 = HEAD_Q8 + ROWS * 32,     /* bytes of a whole group */
+    GROUP_Q4 = HEAD_Q4 + ROWS * 32 / 2, /* two weights to a byte */
+    HEAD_Q4_0 = ROWS * 2,               /* bytes of d before the weights of a Q4_0 group */
+    GROUP_Q4_0 = HEAD_Q4_0 + ROWS * 32 / 2
 };
 
-static const char *const NAMES[CRIA_PANEL_COUNT] = {"f32",     "bf16",      "int8",    "q8",      "q4",
-                                                    "q8 fine", "int8 wide", "q8 wide", "q4 wide", "q4 coarse"};
+static const char *const NAMES[CRIA_PANEL_COUNT] = {"f32",       "bf16",      "int8",       "q8",      "q4",
+                                                    "q4_0",      "q8 fine",   "int8 wide",  "q8 wide", "q4 wide",
+                                                    "q4_0 wide", "q4 coarse", "q4_0 coarse"};
 
 const char *cria_panel_type_name(cria_panel_type type) {
     return (unsigned)type < CRIA_PANEL_COUNT ? NAMES[type] : "unknown";
@@ -22,8 +25,8 @@ const char *cria_panel_type_name(cria_panel_type type) {
 
 cria_panel_type cria_panel_layout(cria_panel_type type) {
     static const cria_panel_type layouts[CRIA_PANEL_COUNT] = {
-        CRIA_PANEL_F32, CRIA_PANEL_BF16, CRIA_PANEL_I8, CRIA_PANEL_Q8, CRIA_PANEL_Q4,
-        CRIA_PANEL_Q8,  CRIA_PANEL_I8,   CRIA_PANEL_Q8, CRIA_PANEL_Q4, CRIA_PANEL_Q4};
+        CRIA_PANEL_F32, CRIA_PANEL_BF16, CRIA_PANEL_I8, CRIA_PANEL_Q8,   CRIA_PANEL_Q4, CRIA_PANEL_Q4_0, CRIA_PANEL_Q8,
+        CRIA_PANEL_I8,  CRIA_PANEL_Q8,   CRIA_PANEL_Q4, CRIA_PANEL_Q4_0, CRIA_PANEL_Q4, CRIA_PANEL_Q4_0};
     return layouts[type];
 }
 
@@ -41,6 +44,8 @@ size_t cria_panel_bytes(cria_panel_type type, int64_t cols) {
         return cria_round_up(groups * GROUP_Q8, 64);
     case CRIA_PANEL_Q4:
         return groups * GROUP_Q4;
+    case CRIA_PANEL_Q4_0:
+        return cria_round_up(groups * GROUP_Q4_0, 64);
     default:
         return 0;
     }
@@ -68,15 +73,18 @@ size_t cria_prepared_row_bytes(cria_panel_type type, int64_t cols) {
         break;
     case CRIA_PANEL_Q8:
     case CRIA_PANEL_Q4_COARSE:
+    case CRIA_PANEL_Q4_0_COARSE:
         bytes = groups * (CRIA_GROUP + 8);
         break;
     case CRIA_PANEL_Q4:
+    case CRIA_PANEL_Q4_0:
     case CRIA_PANEL_Q8_FINE:
         bytes = groups * (2 * CRIA_GROUP + 8);
         break;
     case CRIA_PANEL_I8_WIDE:
     case CRIA_PANEL_Q8_WIDE:
     case CRIA_PANEL_Q4_WIDE:
+    case CRIA_PANEL_Q4_0_WIDE:
         bytes = groups * (2 * CRIA_GROUP + 4) + 4;
         break;
     case CRIA_PANEL_COUNT:
@@ -178,6 +186,24 @@ static void pack_q4(int64_t cols, int64_t stride, const float *rows, uint8_t *ou
     }
 }
 
+/* The value of largest magnitude becomes 0, that is -8 steps of d. */
+static void pack_q4_0(int64_t cols, int64_t stride, const float *rows, uint8_t *out) {
+    for (int64_t first = 0; first < cols; first += CRIA_GROUP, out += GROUP_Q4_0) {
+        for (int r = 0; r < ROWS; r++) {
+            const float *x = rows + r * stride + first;
+            float most = x[0];
+            for (int k = 1; k < CRIA_GROUP; k++) most = fabsf(x[k]) > fabsf(most) ? x[k] : most;
+            uint16_t half = cria_f32_to_f16(most / -8.0f);
+            float d = cria_f16_to_f32(half);
+            store_half(out, r, half);
+            for (int k = 0; k < CRIA_GROUP / 2; k++) {
+                int q0 = quantise_half(x[k], d, -8, 7) + 8, q1 = quantise_half(x[k + 16], d, -8, 7) + 8;
+                out[HEAD_Q4_0 + byte_at(k, r)] = (uint8_t)(q0 | q1 << 4);
+            }
+        }
+    }
+}
+
 /* bf16 rows as they are, a pair of columns at a time; sixteen pairs of a row are one cache line. */
 static void repack_bf16(int64_t cols, const void *const source[ROWS], uint16_t *out) {
     int64_t pairs = (cols + 1) / 2;
@@ -207,8 +233,20 @@ static void repack_q8_0(int64_t cols, const void *const source[ROWS], uint8_t *o
     }
 }
 
-/* Q4_0 and Q4_1 blocks as they are: their nibbles already lie as the panel wants them. Q4_0 has no minimum: m = -8d,
- * which is exact unless it overflows f16. */
+/* Q4_0 blocks as they are: their nibbles already lie as the panel wants them. */
+static void repack_q4_0(int64_t cols, const void *const source[ROWS], uint8_t *out) {
+    for (int64_t g = 0; g < cols / CRIA_GROUP; g++, out += GROUP_Q4_0) {
+        for (int r = 0; r < ROWS; r++) {
+            static const uint8_t zero[18];
+            const uint8_t *block = source[r] ? (const uint8_t *)source[r] + (size_t)g * 18 : zero;
+            memcpy(out + r * 2, block, 2);
+            for (int j = 0; j < 4; j++) memcpy(out + HEAD_Q4_0 + j * 64 + r * 4, block + 2 + j * 4, 4);
+        }
+    }
+}
+
+/* Q4_0 and Q4_1 blocks with minima, for where there are no kernels without: m = -8d, which is exact unless it overflows
+ * f16. */
 static void repack_q4(cria_type type, int64_t cols, const void *const source[ROWS], uint8_t *out) {
     size_t head = type == CRIA_Q4_0 ? 2 : 4;
     for (int64_t g = 0; g < cols / CRIA_GROUP; g++, out += GROUP_Q4) {
@@ -236,6 +274,10 @@ void cria_pack_panel(cria_panel_type panel_type, int64_t cols, cria_type type, c
     if (cols % CRIA_GROUP == 0) {
         if (panel_type == CRIA_PANEL_Q8 && type == CRIA_Q8_0) {
             repack_q8_0(cols, source, out);
+            return;
+        }
+        if (panel_type == CRIA_PANEL_Q4_0 && type == CRIA_Q4_0) {
+            repack_q4_0(cols, source, out);
             return;
         }
         if (panel_type == CRIA_PANEL_Q4 && (type == CRIA_Q4_0 || type == CRIA_Q4_1)) {
@@ -266,6 +308,9 @@ void cria_pack_panel(cria_panel_type panel_type, int64_t cols, cria_type type, c
     case CRIA_PANEL_Q4:
         pack_q4(cols, stride, scratch, out);
         return;
+    case CRIA_PANEL_Q4_0:
+        pack_q4_0(cols, stride, scratch, out);
+        return;
     default:
         return;
     }
@@ -289,6 +334,17 @@ static void row_q4(const uint8_t *panel, int r, int64_t first, int64_t count, fl
         for (int64_t last = k / CRIA_GROUP * CRIA_GROUP + CRIA_GROUP; k < end && k < last; k++) {
             uint8_t pair = group[HEAD_Q4 + byte_at(k % (CRIA_GROUP / 2), r)];
             *out++ = d * (float)(k % CRIA_GROUP < CRIA_GROUP / 2 ? pair & 15 : pair >> 4) + m;
+        }
+    }
+}
+
+static void row_q4_0(const uint8_t *panel, int r, int64_t first, int64_t count, float *out) {
+    for (int64_t k = first, end = first + count; k < end;) {
+        const uint8_t *group = panel + k / CRIA_GROUP * GROUP_Q4_0;
+        float d = load_half(group, r);
+        for (int64_t last = k / CRIA_GROUP * CRIA_GROUP + CRIA_GROUP; k < end && k < last; k++) {
+            uint8_t pair = group[HEAD_Q4_0 + byte_at(k % (CRIA_GROUP / 2), r)];
+            *out++ = d * (float)((k % CRIA_GROUP < CRIA_GROUP / 2 ? pair & 15 : pair >> 4) - 8);
         }
     }
 }
@@ -319,6 +375,9 @@ void cria_panels_row_part(const cria_panels *panels, int64_t row, int64_t first,
         return;
     case CRIA_PANEL_Q4:
         row_q4(panel, r, first, count, out);
+        return;
+    case CRIA_PANEL_Q4_0:
+        row_q4_0(panel, r, first, count, out);
         return;
     default:
         return;

@@ -9,8 +9,10 @@
  *                    (a panel is padded to 64 bytes)
  *   CRIA_PANEL_Q4    per group of 32: 16 f16 d, 16 f16 m, [4][16][4] bytes: the low nibble of byte (j,r,i) is column
  *                    4j+i, the high nibble column 16+4j+i of row r                          value d*q + m, q in 0..15
+ *   CRIA_PANEL_Q4_0  the same without m                                                    value d*(q-8)
+ *                    (a panel is padded to 64 bytes)
  * Quantised weights are unsigned and quantised activations signed, so that one u8 x s8 dot product serves all of them;
- * the activations carry their sums, which takes off the +128 exactly. Q4_0 is held exactly with m = -8d, Q8_0 as it is.
+ * the activations carry their sums, which takes off the +128 (+8) exactly. GGUF's Q8_0, Q4_0 and Q4_1 are held exactly.
  *
  * The value of an output element is accumulated over K in one fixed order whatever the batch size, so that a row's
  * result never depends on its neighbours. Any thread may read packed panels; packing different panels at once is safe.
@@ -20,6 +22,7 @@
 
 #include "kernels/tensor.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define CRIA_PANEL_ROWS 16
@@ -30,12 +33,15 @@ typedef enum {
     CRIA_PANEL_I8,
     CRIA_PANEL_Q8,
     CRIA_PANEL_Q4,
+    CRIA_PANEL_Q4_0,
     CRIA_PANEL_Q8_FINE, /* the panels of Q8, for activations in two terms: where 8 bits of them would be too coarse */
     /* The same panels for other activations (below): where products of bytes are not the fastest. */
     CRIA_PANEL_I8_WIDE,
     CRIA_PANEL_Q8_WIDE,
     CRIA_PANEL_Q4_WIDE,
+    CRIA_PANEL_Q4_0_WIDE,
     CRIA_PANEL_Q4_COARSE,
+    CRIA_PANEL_Q4_0_COARSE,
     CRIA_PANEL_COUNT
 } cria_panel_type;
 
@@ -45,17 +51,22 @@ typedef struct {
     const void *data; /* 64-byte aligned */
 } cria_panels;
 
-const char *cria_panel_type_name(cria_panel_type type); /* "f32", "bf16", "int8", "q8", "q4", "q8 fine", ... */
+const char *cria_panel_type_name(cria_panel_type type); /* "f32", "bf16", "int8", "q8", "q4", "q4_0", "q8 fine", ... */
 /* The first type with the same panels: I8 for I8_WIDE, Q8 for Q8_FINE and so on. */
 cria_panel_type cria_panel_layout(cria_panel_type type);
+/* Whether its activations are of two terms (below). */
+static inline bool cria_panel_fine(cria_panel_type type) {
+    return type == CRIA_PANEL_Q4 || type == CRIA_PANEL_Q4_0 || type == CRIA_PANEL_Q8_FINE;
+}
 /* Bytes of one panel, and of all panels of a matrix; 0 on overflow. */
 size_t cria_panel_bytes(cria_panel_type type, int64_t cols);
 size_t cria_panels_bytes(cria_panel_type type, int64_t rows, int64_t cols);
 
 /* Packs one panel. source[r] points at the first element of the panel's row r in a dense row of `type` elements of
- * `cols` columns (NULL: a row of zeros). Block types go into Q8/Q4 without rounding where they fit (Q8_0 -> Q8,
- * Q4_0/Q4_1 -> Q4); everything else goes through f32 and is rounded to nearest (I8: scale = max|w|/127 per row; Q8: per
- * group, d rounded to f16 first; Q4: d = (max-min)/15, m = min per group). `scratch`: 16 * round_up(cols, 32) floats.
+ * `cols` columns (NULL: a row of zeros). Block types go into Q8/Q4/Q4_0 without rounding where they fit (Q8_0 -> Q8,
+ * Q4_0 -> Q4_0, Q4_0/Q4_1 -> Q4, where m = -8d); everything else goes through f32 and is rounded to nearest (I8: scale
+ * = max|w|/127 per row; Q8: per group, d rounded to f16 first; Q4: d = (max-min)/15, m = min per group; Q4_0: d = w/-8
+ * of the w whose magnitude is largest, so that at least this one is held). `scratch`: 16 * round_up(cols, 32) floats.
  */
 void cria_pack_panel(cria_panel_type panel_type, int64_t cols, cria_type type,
                      const void *const source[CRIA_PANEL_ROWS], float *scratch, void *out);
@@ -69,11 +80,11 @@ void cria_panels_row_part(const cria_panels *panels, int64_t row, int64_t first,
  *   I8:  round_up(cols, 64) s8; then f32 scale, i32 -128 * sum of the s8.       scale = max|x|/127 of the token
  *   Q8:  groups*32 s8; then groups f32 scales; then groups i32 -128 * sum.      scale = max|x|/127 of the group
  *   Q4:  groups of [32] high, [32] low s8; then groups f32 scales; then groups f32 scale * sum.
- *   Q8_FINE: as Q4, but at last groups i32 -128 * sum.                          scale = max|x|/2032 of the group
- *   Q4_COARSE: as Q8, but at last groups f32 scale * sum.                       scale = max|x|/127 of the group
+ *   Q8_FINE, Q4_0: as Q4, but at last groups i32 -128 * sum.                    scale = max|x|/2032 of the group
+ *   Q4_COARSE: as Q8, but at last groups f32 scale * sum; Q4_0_COARSE: as Q8.   scale = max|x|/127 of the group
  *   WIDE: groups*32 s16; then groups i32 or f32; then f32 scale.                scale = max|x|/32767 of the token
  *     Four columns lie in the order 0 2 1 3, as the even and the odd bytes of weights are split. I8_WIDE: -128 * sum of
- *     CRIA_WIDE_RUN columns in each eighth i32, modulo 2^32; Q8_WIDE: i32 -128 * sum; Q4_WIDE: f32 sum.
+ *     CRIA_WIDE_RUN columns in each eighth i32, modulo 2^32; Q8_WIDE, Q4_0_WIDE: i32 -128 * sum; Q4_WIDE: f32 sum.
  * The value is scale * s8, or scale * (16 * high + low) with low in -8..7: 8 bits of activations would lose more than 4
  * bits of weights do, but for some layers (docs/benchmarks.md, "Quality"). The sums take off the +128 of the weights,
  * or bring in their minimum. Everything after the columns is zero; a row is an odd number of cache lines long. A token

@@ -186,6 +186,8 @@ static bool type_to_panel(cria_type type, cria_panel_type *out) {
         *out = CRIA_PANEL_Q8;
         return true;
     case CRIA_Q4_0:
+        *out = CRIA_PANEL_Q4_0;
+        return true;
     case CRIA_Q4_1:
         *out = CRIA_PANEL_Q4;
         return true;
@@ -222,6 +224,7 @@ cria_status cria_choose_panels(const cria_checkpoint *checkpoint, const cria_gra
          * work and bear 8 bits well, the attention's output best (docs/benchmarks.md, "Quality"). */
         if (panel[t] == CRIA_PANEL_Q8 && is_head(tensor)) panel[t] = CRIA_PANEL_Q8_FINE;
         if (panel[t] == CRIA_PANEL_Q4 && bears_coarse(graph, t, coarse_outputs)) panel[t] = CRIA_PANEL_Q4_COARSE;
+        if (panel[t] == CRIA_PANEL_Q4_0 && bears_coarse(graph, t, coarse_outputs)) panel[t] = CRIA_PANEL_Q4_0_COARSE;
         if (!known) return cria_fail(err, CRIA_ERR_UNSUPPORTED, "%s: type %s", tensor->name, cria_type_name(view.type));
     }
     return CRIA_OK;

@@ -25,10 +25,10 @@ const cria_weight_view *cria_checkpoint_find(const cria_checkpoint *checkpoint, 
  * position ids that older files carry are known and ignored). */
 cria_status cria_checkpoint_check(const cria_checkpoint *checkpoint, const cria_graph *graph, cria_error *err);
 
-/* "auto": what the checkpoint holds (f32 -> f32; f16 and bf16 -> bf16; Q8_0 -> q8; Q4_0, Q4_1 -> q4), or "f32", "bf16",
- * "int8", "int4" for all matrices; position tables stay f32 where the rest is quantised. Which 8-bit matrices want
- * finer activations and which 4-bit ones bear coarser ones is said too, with `coarse_outputs` (cria_kernels) the layers
- * that end attention among them; cria_kernels.panel makes of it what the instruction set has. By tensor id into
+/* "auto": what the checkpoint holds (f32 -> f32; f16 and bf16 -> bf16; Q8_0 -> q8; Q4_0 -> q4_0; Q4_1 -> q4), or "f32",
+ * "bf16", "int8", "int4" for all matrices; position tables stay f32 where the rest is quantised. Which 8-bit matrices
+ * want finer activations and which 4-bit ones bear coarser ones is said too, with `coarse_outputs` (cria_kernels) the
+ * layers that end attention among them; cria_kernels.panel makes of it what the instruction set has. By tensor id into
  * `panel`, which has cria_graph_tensors(graph) entries. */
 cria_status cria_choose_panels(const cria_checkpoint *checkpoint, const cria_graph *graph, const char *dtype,
                                bool coarse_outputs, cria_panel_type *panel, cria_error *err);

@@ -77,7 +77,7 @@ typedef struct {
     int64_t kv_blocks, block_tokens, max_model_len;
     int threads;
     const char *isa;
-    const char *weight_type; /* of the matrices that hold most bytes: "f32", "bf16", "int8", "q8", "q4" */
+    const char *weight_type; /* of the matrices that hold most bytes: "f32", "bf16", "int8", "q8", "q4", "q4_0" */
     const char *kv_type;     /* "f32", "bf16", "int8" */
 } cria_runtime_summary;
 void cria_runtime_summarise(const cria_runtime *runtime, cria_runtime_summary *out);

@@ -20,6 +20,7 @@ static void read_prepared(cria_panel_type type, int64_t cols, const uint8_t *row
         memcpy(&scale, row + (cols + 63) / 64 * 64, sizeof scale);
         break;
     case CRIA_PANEL_Q4:
+    case CRIA_PANEL_Q4_0:
     case CRIA_PANEL_Q8_FINE: {
         int64_t groups = (cols + CRIA_GROUP - 1) / CRIA_GROUP, group = first / CRIA_GROUP;
         const int8_t *high = (const int8_t *)row + group * 2 * CRIA_GROUP;
@@ -29,7 +30,8 @@ static void read_prepared(cria_panel_type type, int64_t cols, const uint8_t *row
     }
     case CRIA_PANEL_I8_WIDE:
     case CRIA_PANEL_Q8_WIDE:
-    case CRIA_PANEL_Q4_WIDE: {
+    case CRIA_PANEL_Q4_WIDE:
+    case CRIA_PANEL_Q4_0_WIDE: {
         int64_t groups = (cols + CRIA_GROUP - 1) / CRIA_GROUP;
         const int16_t *wide = (const int16_t *)(const void *)row;
         memcpy(&scale, row + groups * (2 * CRIA_GROUP + 4), sizeof scale);
@@ -38,6 +40,7 @@ static void read_prepared(cria_panel_type type, int64_t cols, const uint8_t *row
     }
     case CRIA_PANEL_Q8:
     case CRIA_PANEL_Q4_COARSE:
+    case CRIA_PANEL_Q4_0_COARSE:
         memcpy(&scale, row + (cols + CRIA_GROUP - 1) / CRIA_GROUP * CRIA_GROUP + first / CRIA_GROUP * 4, sizeof scale);
         break;
     case CRIA_PANEL_COUNT:

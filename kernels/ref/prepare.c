@@ -31,7 +31,7 @@ static float quantise_fine(const float *in, int64_t count, int8_t *out, int32_t 
 
 static void prepare_groups(cria_panel_type type, const float *in, int64_t cols, uint8_t *out) {
     int64_t groups = (cols + CRIA_GROUP - 1) / CRIA_GROUP;
-    bool fine = type == CRIA_PANEL_Q4 || type == CRIA_PANEL_Q8_FINE;
+    bool fine = cria_panel_fine(type);
     int64_t bytes = fine ? 2 * CRIA_GROUP : CRIA_GROUP;
     uint8_t *scales = out + groups * bytes, *offsets = scales + groups * 4;
     for (int64_t g = 0; g < groups; g++) {
@@ -84,13 +84,16 @@ static void prepare_row(cria_panel_type type, const float *in, int64_t cols, voi
         return;
     case CRIA_PANEL_Q8:
     case CRIA_PANEL_Q4:
+    case CRIA_PANEL_Q4_0:
     case CRIA_PANEL_Q8_FINE:
     case CRIA_PANEL_Q4_COARSE:
+    case CRIA_PANEL_Q4_0_COARSE:
         prepare_groups(type, in, cols, out);
         return;
     case CRIA_PANEL_I8_WIDE:
     case CRIA_PANEL_Q8_WIDE:
     case CRIA_PANEL_Q4_WIDE:
+    case CRIA_PANEL_Q4_0_WIDE:
         prepare_wide(type, in, cols, out);
         return;
     case CRIA_PANEL_COUNT:

@@ -25,13 +25,14 @@ struct cria_cluster {
 };
 
 const char *cria_rate_name(cria_rate rate) {
-    static const char *const names[CRIA_RATE_COUNT] = {"f32", "f16", "bf16",    "int8",
-                                                       "q8",  "q4",  "q8_fine", "q4_coarse"};
+    static const char *const names[CRIA_RATE_COUNT] = {"f32", "f16",  "bf16",    "int8",      "q8",
+                                                       "q4",  "q4_0", "q8_fine", "q4_coarse", "q4_0_coarse"};
     return names[rate];
 }
 
 double cria_rate_bytes(cria_rate rate) {
-    static const double bytes[CRIA_RATE_COUNT] = {4, 2, 2, 1, 34.0 / 32, 20.0 / 32, 34.0 / 32, 20.0 / 32};
+    static const double bytes[CRIA_RATE_COUNT] = {4,         2,         2,         1,         34.0 / 32,
+                                                  20.0 / 32, 18.0 / 32, 34.0 / 32, 20.0 / 32, 18.0 / 32};
     return bytes[rate];
 }
 
@@ -110,7 +111,7 @@ static cria_status read_link(const cria_json_value *parent, const char *key, cri
 static cria_status read_flops(const cria_json_value *object, cria_device_type *type, cria_error *err) {
     const cria_json_value *flops = cria_json_get(object, "flops");
     CRIA_TRY(cria_json_want(flops, CRIA_JSON_OBJECT, "flops", err));
-    CRIA_TRY(check_keys(flops, " f32 f16 bf16 int8 q8 q4 q8_fine q4_coarse ", err));
+    CRIA_TRY(check_keys(flops, " f32 f16 bf16 int8 q8 q4 q4_0 q8_fine q4_coarse q4_0_coarse ", err));
     double most = 0;
     for (int r = 0; r < CRIA_RATE_COUNT; r++) {
         const char *key = cria_rate_name((cria_rate)r);

@@ -17,10 +17,12 @@ typedef enum {
     CRIA_RATE_F16,
     CRIA_RATE_BF16,
     CRIA_RATE_INT8,
-    CRIA_RATE_Q8, /* 8 and 4 bits with a scale to every group of 32 */
+    CRIA_RATE_Q8, /* 8 and 4 bits with a scale (Q4: and a minimum) to every group of 32 */
     CRIA_RATE_Q4,
+    CRIA_RATE_Q4_0,
     CRIA_RATE_Q8_FINE,   /* the same weights with activations of more bits, */
     CRIA_RATE_Q4_COARSE, /* and of fewer: types of this runtime's own, which a profile measures */
+    CRIA_RATE_Q4_0_COARSE,
     CRIA_RATE_COUNT
 } cria_rate;
 const char *cria_rate_name(cria_rate rate);

@@ -25,17 +25,25 @@ struct cria_bed {
 enum { MOST_ROWS = 4096, MOST_INTS = 1 << 20 };
 
 cria_panel_type cria_panel_of_rate(cria_rate rate) {
-    static const cria_panel_type panels[CRIA_RATE_COUNT] = {CRIA_PANEL_F32,     CRIA_PANEL_BF16,     CRIA_PANEL_BF16,
-                                                            CRIA_PANEL_I8,      CRIA_PANEL_Q8,       CRIA_PANEL_Q4,
-                                                            CRIA_PANEL_Q8_FINE, CRIA_PANEL_Q4_COARSE};
+    static const cria_panel_type panels[CRIA_RATE_COUNT] = {
+        [CRIA_RATE_F32] = CRIA_PANEL_F32,
+        [CRIA_RATE_F16] = CRIA_PANEL_BF16,
+        [CRIA_RATE_BF16] = CRIA_PANEL_BF16,
+        [CRIA_RATE_INT8] = CRIA_PANEL_I8,
+        [CRIA_RATE_Q8] = CRIA_PANEL_Q8,
+        [CRIA_RATE_Q4] = CRIA_PANEL_Q4,
+        [CRIA_RATE_Q4_0] = CRIA_PANEL_Q4_0,
+        [CRIA_RATE_Q8_FINE] = CRIA_PANEL_Q8_FINE,
+        [CRIA_RATE_Q4_COARSE] = CRIA_PANEL_Q4_COARSE,
+        [CRIA_RATE_Q4_0_COARSE] = CRIA_PANEL_Q4_0_COARSE,
+    };
     return panels[rate];
 }
 
 cria_rate cria_rate_of_panel(cria_panel_type type) {
-    if (type == CRIA_PANEL_Q8_FINE) return CRIA_RATE_Q8_FINE;
-    if (type == CRIA_PANEL_Q4_COARSE) return CRIA_RATE_Q4_COARSE;
-    static const cria_rate rates[] = {CRIA_RATE_F32, CRIA_RATE_BF16, CRIA_RATE_INT8, CRIA_RATE_Q8, CRIA_RATE_Q4};
-    return rates[cria_panel_layout(type)];
+    for (int rate = CRIA_RATE_COUNT - 1; rate >= 0; rate--) /* bf16 before f16 */
+        if (cria_panel_of_rate((cria_rate)rate) == type) return (cria_rate)rate;
+    return cria_rate_of_panel(cria_panel_layout(type));
 }
 
 bool cria_bed_knows(int kind) {

@@ -129,7 +129,8 @@ static double cold_bytes(const profiler *p) {
 /* Ranks of one type measure together and agree; then everybody hears of every type. */
 static cria_status measure_kernels(profiler *p, cria_error *err) {
     const cria_profile_task *t = p->task;
-    static const bool all[CRIA_RATE_COUNT] = {true, true, true, true, true, true, true, true};
+    bool all[CRIA_RATE_COUNT];
+    for (int r = 0; r < CRIA_RATE_COUNT; r++) all[r] = true;
     if (!cria_shapes_find(t->graph, t->rates ? t->rates : all, p->size, t->depth, &p->shapes))
         return out_of_memory(err);
     size_t count = (size_t)p->shapes.count;

@@ -14,6 +14,8 @@ static double allowed_error(cria_panel_type type, double x, double most, double 
         return most / 127 * 0.5001 + most * 1e-6;
     case CRIA_PANEL_Q8: /* d is rounded to f16, so that the last step may be cut */
         return most / 127 * 0.5001 + most * 0x1p-11;
+    case CRIA_PANEL_Q4_0: /* what is opposite to the largest has seven steps for eight */
+        return most / 8 * 1.0001 + most * 0x1p-10;
     default: /* Q4: m too */
         return range / 15 * 0.5001 + range * 0x1p-10 + most * 0x1p-10;
     }
@@ -78,6 +80,7 @@ static void gguf_blocks_are_held_without_rounding(void **state) {
         size_t bytes, halves;
     } cases[] = {{CRIA_Q8_0, CRIA_PANEL_Q8, 34, 1},
                  {CRIA_Q8_0, CRIA_PANEL_Q8_FINE, 34, 1},
+                 {CRIA_Q4_0, CRIA_PANEL_Q4_0, 18, 1},
                  {CRIA_Q4_0, CRIA_PANEL_Q4, 18, 1},
                  {CRIA_Q4_1, CRIA_PANEL_Q4, 20, 2}};
     enum { COLS = 96, ROWS = 5 };
@@ -132,6 +135,7 @@ static void sizes_are_those_of_the_layout_and_zero_on_overflow(void **state) {
     assert_int_equal(cria_panel_bytes(CRIA_PANEL_Q8, 32), 576);
     assert_int_equal(cria_panel_bytes(CRIA_PANEL_Q8, 64), 1088);
     assert_int_equal(cria_panel_bytes(CRIA_PANEL_Q4, 33), 640);
+    assert_int_equal(cria_panel_bytes(CRIA_PANEL_Q4_0, 33), 576);
     assert_int_equal(cria_panels_bytes(CRIA_PANEL_F32, 17, 2), 2 * 128);
     for (int type = 0; type < CRIA_PANEL_COUNT; type++) {
         assert_int_equal(cria_panels_bytes((cria_panel_type)type, INT64_MAX / 2, 1 << 20), 0);

@@ -65,12 +65,17 @@ static void a_quantised_row_is_within_half_a_step_and_its_sums_are_exact(void **
     float in[COLS];
     random_fill(&seed, 5, COLS, in);
     cria_pool *pool = make_pool(1);
-    static const cria_panel_type types[] = {CRIA_PANEL_I8, CRIA_PANEL_Q8, CRIA_PANEL_Q4, CRIA_PANEL_Q8_FINE,
-                                            CRIA_PANEL_Q4_COARSE};
-    for (int i = 0; i < 5; i++) {
-        bool fine = types[i] == CRIA_PANEL_Q4 || types[i] == CRIA_PANEL_Q8_FINE;
-        int8_t *out = (int8_t *)prepare(CRIA_ISA_REF, pool, types[i], in, 1, COLS, COLS);
-        int run = types[i] == CRIA_PANEL_I8 ? 128 : 32, runs = types[i] == CRIA_PANEL_I8 ? 1 : GROUPS;
+    static const struct {
+        cria_panel_type type;
+        bool fine;
+    } types[] = {{CRIA_PANEL_I8, false},         {CRIA_PANEL_Q8, false},  {CRIA_PANEL_Q8_FINE, true},
+                 {CRIA_PANEL_Q4, true},          {CRIA_PANEL_Q4_0, true}, {CRIA_PANEL_Q4_COARSE, false},
+                 {CRIA_PANEL_Q4_0_COARSE, false}};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        cria_panel_type type = types[i].type;
+        bool fine = types[i].fine;
+        int8_t *out = (int8_t *)prepare(CRIA_ISA_REF, pool, type, in, 1, COLS, COLS);
+        int run = type == CRIA_PANEL_I8 ? 128 : 32, runs = type == CRIA_PANEL_I8 ? 1 : GROUPS;
         int bytes = runs * run * (fine ? 2 : 1);
         for (int g = 0; g < runs; g++) {
             float scale, scaled_sum;
@@ -86,7 +91,7 @@ static void a_quantised_row_is_within_half_a_step_and_its_sums_are_exact(void **
                 if (fine) assert_true(term[run] >= -8 && term[run] <= 7); /* or AVX2's 16 bits would overflow */
                 sum += value;
             }
-            bool q4 = cria_panel_layout(types[i]) == CRIA_PANEL_Q4;
+            bool q4 = cria_panel_layout(type) == CRIA_PANEL_Q4;
             if (q4) assert_true(scaled_sum == scale * (float)sum);
             if (!q4) assert_int_equal(offset, -128 * sum);
         }
@@ -102,7 +107,7 @@ static void a_row_of_16_bits_is_within_half_a_step_and_its_sums_are_exact(void *
     float in[COLS];
     random_fill(&seed, 5, COLS, in);
     cria_pool *pool = make_pool(1);
-    for (cria_panel_type type = CRIA_PANEL_I8_WIDE; type <= CRIA_PANEL_Q4_WIDE; type++) {
+    for (cria_panel_type type = CRIA_PANEL_I8_WIDE; type <= CRIA_PANEL_Q4_0_WIDE; type++) {
         uint8_t *out = prepare(CRIA_ISA_REF, pool, type, in, 1, COLS, COLS);
         const int16_t *value = (const int16_t *)(const void *)out;
         float scale;

@@ -42,7 +42,42 @@ static void four_bits_have_coarse_activations_where_models_bear_them(void **stat
     }
 }
 
+/* What a file holds is held as it is: without minima where it has none, whose bytes would be read for every token. */
+static void files_of_4_bits_keep_their_form(void **state) {
+    (void)state;
+    static const struct {
+        const char *file;
+        cria_panel_type layout;
+    } cases[] = {{"llama-q4_0.gguf", CRIA_PANEL_Q4_0}, {"llama-q4_1.gguf", CRIA_PANEL_Q4}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char path[512];
+        snprintf(path, sizeof path, CRIA_SOURCE_DIR "/tests/fixtures/gguf/%s", cases[i].file);
+        cria_weights *weights;
+        cria_model_config config;
+        cria_error err = {0};
+        if (cria_weights_open(path, &weights, &err) != CRIA_OK) fail_msg("%s", err.message);
+        if (cria_config_from_gguf(cria_weights_gguf(weights), &config, &err) != CRIA_OK) fail_msg("%s", err.message);
+        cria_graph *graph = graph_of(config);
+        cria_checkpoint checkpoint = {weights, &config};
+        cria_panel_type *panel = calloc((size_t)cria_graph_tensors(graph), sizeof *panel);
+        if (cria_choose_panels(&checkpoint, graph, "auto", true, panel, &err) != CRIA_OK) fail_msg("%s", err.message);
+        int layers = 0;
+        for (int t = 0; t < cria_graph_tensors(graph); t++) {
+            const cria_tensor *tensor = cria_graph_tensor(graph, t);
+            if (tensor->kind != CRIA_TENSOR_PARAM || tensor->dims < 2 || !strstr(tensor->name, "_proj.")) continue;
+            if (cria_panel_layout(panel[t]) != cases[i].layout)
+                fail_msg("%s: %s: %s", cases[i].file, tensor->name, cria_panel_type_name(panel[t]));
+            layers++;
+        }
+        assert_true(layers >= 7);
+        free(panel);
+        cria_graph_destroy(graph);
+        cria_weights_close(weights);
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(four_bits_have_coarse_activations_where_models_bear_them)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(four_bits_have_coarse_activations_where_models_bear_them),
+                                       cmocka_unit_test(files_of_4_bits_keep_their_form)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -199,7 +199,11 @@ void cria_linear_avx2(const cria_linear_args *args, cria_worker *worker) {
                                 NULL, 0, 24},
         [CRIA_PANEL_Q4_WIDE] = {cria_dot_q4_avx2, cria_close_grouped_avx2, finish, CRIA_GROUP, CHUNK, CHUNK, 96, 6,
                                 NULL, 0, 24},
+        [CRIA_PANEL_Q4_0_WIDE] = {cria_dot_q4_0_avx2, cria_close_grouped_avx2, finish, CRIA_GROUP, CHUNK, CHUNK, 96, 6,
+                                  NULL, 0, 24},
         [CRIA_PANEL_Q4_COARSE] = {cria_dot_q4_coarse_avx2, NULL, finish, CRIA_GROUP, CHUNK, CHUNK, 96, 6, NULL, 0, 24},
+        [CRIA_PANEL_Q4_0_COARSE] = {cria_dot_q4_0_coarse_avx2, NULL, finish, CRIA_GROUP, CHUNK, CHUNK, 96, 6, NULL, 0,
+                                    24},
     };
     if (!kernels[args->weight->type].dot) { /* cria_kernels.panel never asks for these */
         cria_ref_linear(args, worker);

@@ -93,7 +93,7 @@ static void prepare_i8(const float *in, int64_t cols, uint8_t *out) {
 static void prepare_groups(cria_panel_type type, const float *in, int64_t cols, uint8_t *out) {
     _Alignas(32) float last[CRIA_GROUP];
     int64_t groups = (cols + CRIA_GROUP - 1) / CRIA_GROUP;
-    bool fine = type == CRIA_PANEL_Q4 || type == CRIA_PANEL_Q8_FINE, q4 = cria_panel_layout(type) == CRIA_PANEL_Q4;
+    bool fine = cria_panel_fine(type), q4 = cria_panel_layout(type) == CRIA_PANEL_Q4;
     int64_t bytes = fine ? 2 * CRIA_GROUP : CRIA_GROUP;
     uint8_t *scales = out + groups * bytes, *offsets = scales + groups * 4;
     for (int64_t g = 0; g < groups; g++) {
@@ -197,10 +197,12 @@ static void prepare_row(cria_panel_type type, const float *in, int64_t cols, uin
         return;
     case CRIA_PANEL_Q8:
     case CRIA_PANEL_Q4_COARSE:
+    case CRIA_PANEL_Q4_0_COARSE:
         prepare_groups(type, in, cols, out);
         pad(out, groups * (CRIA_GROUP + 8), row_bytes);
         return;
     case CRIA_PANEL_Q4:
+    case CRIA_PANEL_Q4_0:
     case CRIA_PANEL_Q8_FINE:
         prepare_groups(type, in, cols, out);
         pad(out, groups * (2 * CRIA_GROUP + 8), row_bytes);
@@ -208,6 +210,7 @@ static void prepare_row(cria_panel_type type, const float *in, int64_t cols, uin
     case CRIA_PANEL_I8_WIDE:
     case CRIA_PANEL_Q8_WIDE:
     case CRIA_PANEL_Q4_WIDE:
+    case CRIA_PANEL_Q4_0_WIDE:
         prepare_wide(type, in, cols, out);
         pad(out, groups * (2 * CRIA_GROUP + 4) + 4, row_bytes);
         return;

@@ -14,8 +14,10 @@ enum {
     HEAD_I8 = 64,
     HEAD_Q8 = 32,
     HEAD_Q4 = 64,
+    HEAD_Q4_0 = 32,
     GROUP_Q8 = 544,
     GROUP_Q4 = 320,
+    GROUP_Q4_0 = 288,
     FEW_TOKENS = 4,  /* up to here weights go from the panel through registers, else through a buffer */
     TILE_TOKENS = 6, /* times two halves of a panel: twelve sums in registers */
     MOST_STEPS = CRIA_WIDE_RUN / 2
@@ -23,17 +25,28 @@ enum {
 
 /* A type's numbers; `type` is a constant wherever these are used. */
 CRIA_INLINE bool is_wide(const cria_panel_type type) {
-    return type != CRIA_PANEL_Q4_COARSE;
+    return type != CRIA_PANEL_Q4_COARSE && type != CRIA_PANEL_Q4_0_COARSE;
+}
+CRIA_INLINE bool has_minima(const cria_panel_type type) {
+    return type == CRIA_PANEL_Q4_WIDE || type == CRIA_PANEL_Q4_COARSE;
 }
 CRIA_INLINE bool is_q4(const cria_panel_type type) {
-    return type == CRIA_PANEL_Q4_WIDE || type == CRIA_PANEL_Q4_COARSE;
+    return has_minima(type) || type == CRIA_PANEL_Q4_0_WIDE || type == CRIA_PANEL_Q4_0_COARSE;
+}
+/* Bytes before a group's weights, and of all of it; of I8 the weights of a group. */
+CRIA_INLINE int64_t head_bytes(const cria_panel_type type) {
+    return type == CRIA_PANEL_I8_WIDE ? 0 : has_minima(type) ? HEAD_Q4 : is_q4(type) ? HEAD_Q4_0 : HEAD_Q8;
+}
+CRIA_INLINE int64_t group_bytes(const cria_panel_type type) {
+    if (type == CRIA_PANEL_I8_WIDE) return CRIA_GROUP * CRIA_PANEL_ROWS;
+    return has_minima(type) ? GROUP_Q4 : is_q4(type) ? GROUP_Q4_0 : GROUP_Q8;
 }
 CRIA_INLINE int64_t group_steps(const cria_panel_type type) {
     return is_wide(type) ? CRIA_GROUP / 2 : CRIA_GROUP / 4;
 }
 /* Bytes of a panel's weights that a step takes. */
 CRIA_INLINE int64_t step_bytes(const cria_panel_type type) {
-    return type == CRIA_PANEL_Q4_WIDE ? 16 : 32;
+    return is_q4(type) && is_wide(type) ? 16 : 32;
 }
 /* Groups whose integers are added before they become f32. */
 CRIA_INLINE int64_t run_groups(const cria_panel_type type) {
@@ -87,25 +100,30 @@ CRIA_INLINE row_tail tail_of(const cria_panel_type type, const cria_dot *dot, co
     return (row_tail){is_wide(type) ? scales : scales + groups * 4, scales};
 }
 
-/* What the products of a run begin with: what takes the 128 off 8 bits. */
+/* What takes the 128 off 8 bits; of 4 bits it is 8, a sixteenth of it. */
+CRIA_INLINE __m256i offset_of(const cria_panel_type type, const uint8_t *sum) {
+    return is_q4(type) ? _mm256_srai_epi32(broadcast_step(sum), 4) : broadcast_step(sum);
+}
+
+/* What the products of a run begin with; sums of 16 bits have no room for an offset. */
 CRIA_INLINE __m256i first_products(const cria_panel_type type, const uint8_t *sum) {
-    return is_q4(type) ? _mm256_setzero_si256() : broadcast_step(sum);
+    return has_minima(type) || !is_wide(type) ? _mm256_setzero_si256() : offset_of(type, sum);
 }
 
 /* The products of a run join the sum of one half; `at` is where the group stands in the tail's arrays. */
 CRIA_INLINE __m256 add_run(const cria_panel_type type, __m256i products, __m256 d, __m256 m, row_tail tail, size_t at,
                            __m256 sum) {
     if (!is_wide(type)) products = _mm256_madd_epi16(products, _mm256_set1_epi16(1));
+    if (!is_wide(type) && !has_minima(type)) products = _mm256_add_epi32(products, offset_of(type, tail.sums + at));
     __m256 value = _mm256_cvtepi32_ps(products);
     if (type == CRIA_PANEL_I8_WIDE) return _mm256_add_ps(sum, value);
-    if (is_q4(type)) sum = _mm256_fmadd_ps(m, broadcast_f32(tail.sums + at), sum);
+    if (has_minima(type)) sum = _mm256_fmadd_ps(m, broadcast_f32(tail.sums + at), sum);
     if (!is_wide(type)) d = _mm256_mul_ps(d, broadcast_f32(tail.scales + at));
     return _mm256_fmadd_ps(d, value, sum);
 }
 
 CRIA_INLINE const uint8_t *group_at(const cria_panel_type type, const uint8_t *panel, int64_t group) {
-    if (type == CRIA_PANEL_I8_WIDE) return panel + HEAD_I8 + group * CRIA_GROUP * CRIA_PANEL_ROWS;
-    return panel + group * (is_q4(type) ? GROUP_Q4 : GROUP_Q8);
+    return panel + (type == CRIA_PANEL_I8_WIDE ? HEAD_I8 : 0) + group * group_bytes(type);
 }
 
 /* Steps of the run that starts at a group: those that the panel has. */
@@ -118,7 +136,7 @@ CRIA_INLINE int64_t run_steps(const cria_panel_type type, const cria_dot *dot, i
 /* Few tokens: every weight goes from the panel through a register to all of them, and the sums stay in registers. */
 CRIA_INLINE void few_tokens(const cria_panel_type type, const cria_dot *dot, const uint8_t *panel, float *sums,
                             const int tokens) {
-    const int64_t run = run_groups(type), head = type == CRIA_PANEL_I8_WIDE ? 0 : is_q4(type) ? HEAD_Q4 : HEAD_Q8;
+    const int64_t run = run_groups(type), head = head_bytes(type);
     const int64_t together = type == CRIA_PANEL_I8_WIDE ? 2 : group_steps(type);
     const row_tail tail = tail_of(type, dot, dot->rows);
     const size_t row_bytes = dot->row_bytes;
@@ -163,7 +181,7 @@ typedef struct {
 
 CRIA_INLINE void unpack(const cria_panel_type type, const cria_dot *dot, const uint8_t *panel, unpacked *out) {
     uint8_t *to = out->weights[0];
-    const ptrdiff_t ahead = cria_next_read(dot, panel, group_at(type, panel, 1) - group_at(type, panel, 0));
+    const ptrdiff_t ahead = cria_next_read(dot, panel, group_bytes(type));
     if (type == CRIA_PANEL_I8_WIDE && dot->fresh) _mm_prefetch((const char *)panel, _MM_HINT_T0); /* the rows' scales */
     for (int64_t g = 0; g < dot->steps; g += run_groups(type)) {
         const uint8_t *group = group_at(type, panel, dot->first + g), *weights = group;
@@ -173,9 +191,9 @@ CRIA_INLINE void unpack(const cria_panel_type type, const cria_dot *dot, const u
             if (dot->prefetch) _mm_prefetch((const char *)group + ahead, _MM_HINT_T1);
             CRIA_UNROLL for (int half = 0; half < 2; half++) {
                 _mm256_store_ps(out->d[g] + 8 * half, load_halves(group + 16 * half));
-                if (is_q4(type)) _mm256_store_ps(out->m[g] + 8 * half, load_halves(group + HEAD_Q8 + 16 * half));
+                if (has_minima(type)) _mm256_store_ps(out->m[g] + 8 * half, load_halves(group + HEAD_Q8 + 16 * half));
             }
-            weights += is_q4(type) ? HEAD_Q4 : HEAD_Q8;
+            weights += head_bytes(type);
         }
         for (int64_t step = 0; step < steps; step += together, weights += 32 * together) {
             CRIA_UNROLL for (int s = 0; s < together; s++, to += 64) {
@@ -269,6 +287,14 @@ void cria_dot_q4_avx2(const cria_dot *dot) {
 
 void cria_dot_q4_coarse_avx2(const cria_dot *dot) {
     dot_type(CRIA_PANEL_Q4_COARSE, dot);
+}
+
+void cria_dot_q4_0_avx2(const cria_dot *dot) {
+    dot_type(CRIA_PANEL_Q4_0_WIDE, dot);
+}
+
+void cria_dot_q4_0_coarse_avx2(const cria_dot *dot) {
+    dot_type(CRIA_PANEL_Q4_0_COARSE, dot);
 }
 
 /* The scale of each token, and of each row where it has one. */

@@ -4,7 +4,8 @@
 
 #include "kernels/cpu/linear.h"
 
-cria_dot_panels cria_dot_i8_avx2, cria_dot_q8_avx2, cria_dot_q4_avx2, cria_dot_q4_coarse_avx2;
+cria_dot_panels cria_dot_i8_avx2, cria_dot_q8_avx2, cria_dot_q4_avx2, cria_dot_q4_coarse_avx2, cria_dot_q4_0_avx2,
+    cria_dot_q4_0_coarse_avx2;
 cria_dot_panels cria_close_i8_avx2, cria_close_grouped_avx2; /* of the wide types */
 
 /* Groups of 32 columns of one call with more than a few tokens. */

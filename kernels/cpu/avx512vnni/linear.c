@@ -22,7 +22,17 @@ CRIA_INLINE __m512 load_halves(const uint8_t *at) {
 #define TILE_STEP(sum, weights, values) _mm512_dpbusd_epi32(sum, weights, values)
 #include "kernels/cpu/avx512/tile.h"
 
-enum { HEAD_I8 = 64, HEAD_Q8 = 32, HEAD_Q4 = 64, GROUP_Q8 = 544, GROUP_Q4 = 320, TOGETHER = 2, QUADS = CRIA_GROUP / 4 };
+enum {
+    HEAD_I8 = 64,
+    HEAD_Q8 = 32,
+    HEAD_Q4 = 64,
+    HEAD_Q4_0 = 32,
+    GROUP_Q8 = 544,
+    GROUP_Q4 = 320,
+    GROUP_Q4_0 = 288,
+    TOGETHER = 2,
+    QUADS = CRIA_GROUP / 4
+};
 enum { ALL_STEPS = 1 << 20 }; /* no chunks: the weights of a group are in registers */
 
 void cria_dot_i8_avx512vnni(const cria_dot *dot) {
@@ -85,11 +95,35 @@ CRIA_INLINE group load_q4(const uint8_t *at, const uint8_t *later, const int hin
     return g;
 }
 
-/* The grouped types: Q4 has minima; its activations, unless they are coarse, and those of Q8_FINE are of two terms. */
-enum { MINIMA = 1, FINE = 2 };
+/* 16 times the weights: the activations take 128 off, which is 16 times 8, and d makes up for it. */
+CRIA_INLINE group load_q4_0(const uint8_t *at, const uint8_t *later, const int hint) {
+    const __m512i nibble = _mm512_set1_epi8((char)0xf0);
+    group g = {.d = _mm512_mul_ps(load_halves(at), _mm512_set1_ps(0x1p-4f)), .m = _mm512_setzero_ps()};
+    ask_for(later, GROUP_Q4_0, hint);
+    CRIA_UNROLL for (int j = 0; j < QUADS / 2; j++) {
+        __m512i both = _mm512_loadu_si512(at + HEAD_Q4_0 + 64 * j);
+        g.weights[j] = _mm512_and_si512(_mm512_slli_epi16(both, 4), nibble);
+        g.weights[j + QUADS / 2] = _mm512_and_si512(both, nibble);
+    }
+    return g;
+}
 
-/* Per group and token: the products, the scale of the weights times that of the activations, one multiply-add; of 4
- * bits also the minimum of the weights times the sum of the activations. `scale` is the group's; its sum stands
+/* The grouped types: of weights of 8 or 4 bits, Q4 with minima; the activations of 4 bits, unless they are coarse, and
+ * those of Q8_FINE are of two terms. */
+enum { BITS_4 = 1, MINIMA = 2, FINE = 4 };
+
+/* Bytes of a panel's group. */
+CRIA_INLINE ptrdiff_t panel_bytes(const int form) {
+    return form & MINIMA ? GROUP_Q4 : form & BITS_4 ? GROUP_Q4_0 : GROUP_Q8;
+}
+
+CRIA_INLINE group load_group(const int form, const uint8_t *at, const uint8_t *later, const int hint) {
+    if (form & MINIMA) return load_q4(at, later, hint);
+    return form & BITS_4 ? load_q4_0(at, later, hint) : load_q8(at, later, hint);
+}
+
+/* Per group and token: the products, the scale of the weights times that of the activations, one multiply-add; with
+ * minima also the minimum of the weights times the sum of the activations. `scale` is the group's; its sum stands
  * `groups` values later. */
 CRIA_INLINE __m512 add_group(const int form, const group *g, __m512i dot, const uint8_t *scale, int64_t groups,
                              __m512 sum) {
@@ -101,7 +135,7 @@ CRIA_INLINE int64_t group_bytes(const int form) {
     return form & FINE ? 2 * CRIA_GROUP : CRIA_GROUP;
 }
 
-/* What the products begin with: what takes the 128 off 8 bits. */
+/* What the products begin with: what takes the 128 off weights without minima. */
 CRIA_INLINE __m512i first_products(const int form, const uint8_t *scale, int64_t groups) {
     return form & MINIMA ? _mm512_setzero_si512() : broadcast_quad(scale + groups * 4);
 }
@@ -144,13 +178,13 @@ CRIA_INLINE void group_many(const cria_dot *dot, const int form, const int panel
     const size_t row_bytes = dot->row_bytes;
     for (int p = 0; dot->fresh && p < panels; p++)
         memset(dot->sums[p], 0, (size_t)tokens * CRIA_PANEL_ROWS * sizeof(float));
-    const ptrdiff_t each = form & MINIMA ? GROUP_Q4 : GROUP_Q8, skip = cria_skip(dot, each);
+    const ptrdiff_t each = panel_bytes(form), skip = cria_skip(dot, each);
     for (int64_t at = dot->first; at < dot->first + dot->steps; at++) {
         const ptrdiff_t ahead = cria_ahead((dot->first + dot->steps - at) * each, skip);
         group g[CRIA_DOT_PANELS];
         CRIA_UNROLL for (int p = 0; p < panels; p++) {
             const uint8_t *from = dot->panel[p] + at * each, *later = dot->prefetch ? from + ahead : NULL;
-            g[p] = form & MINIMA ? load_q4(from, later, _MM_HINT_T1) : load_q8(from, later, _MM_HINT_T1);
+            g[p] = load_group(form, from, later, _MM_HINT_T1);
         }
         const uint8_t *x = dot->rows + at * bytes, *scale = dot->rows + groups * bytes + at * 4;
         float *sum[CRIA_DOT_PANELS] = {dot->sums[0], dot->sums[panels - 1]};
@@ -177,9 +211,8 @@ CRIA_INLINE void group_few(const cria_dot *dot, const int form, const int tokens
     __m512 sum[4];
     CRIA_UNROLL for (int t = 0; t < tokens; t++) sum[t] = _mm512_setzero_ps();
     for (int64_t at = 0; at < dot->steps; at++, rows += bytes, scales += 4) {
-        const uint8_t *later = panel + (form & MINIMA ? Q4_AHEAD : CRIA_PREFETCH_BYTES);
-        group g = form & MINIMA ? load_q4(panel, later, _MM_HINT_T0) : load_q8(panel, later, _MM_HINT_T0);
-        panel += form & MINIMA ? GROUP_Q4 : GROUP_Q8;
+        group g = load_group(form, panel, panel + (form & BITS_4 ? Q4_AHEAD : CRIA_PREFETCH_BYTES), _MM_HINT_T0);
+        panel += panel_bytes(form);
         CRIA_UNROLL for (int t = 0; t < tokens; t++) {
             const uint8_t *x = rows + (size_t)t * dot->row_bytes, *scale = scales + (size_t)t * dot->row_bytes;
             __m512i high = _mm512_setzero_si512(), low = first_products(form, scale, groups);
@@ -221,52 +254,40 @@ void cria_dot_q8_fine_avx512vnni(const cria_dot *dot) {
 }
 
 void cria_dot_q4_avx512vnni(const cria_dot *dot) {
-    dot_groups(dot, MINIMA | FINE);
+    dot_groups(dot, BITS_4 | MINIMA | FINE);
 }
 
 static void dot_q4_coarse(const cria_dot *dot) {
-    dot_groups(dot, MINIMA);
+    dot_groups(dot, BITS_4 | MINIMA);
 }
 
+static void dot_q4_0(const cria_dot *dot) {
+    dot_groups(dot, BITS_4 | FINE);
+}
+
+static void dot_q4_0_coarse(const cria_dot *dot) {
+    dot_groups(dot, BITS_4);
+}
+
+#define GROUPED(dot, own)                                                                                              \
+    { dot, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1, NULL, 0, own }
+
 void cria_linear_avx512vnni(const cria_linear_args *args, cria_worker *worker) {
-    static const cria_linear_kernel i8 = {cria_dot_i8_avx512vnni,
-                                          cria_close_i8_avx512vnni,
-                                          cria_finish_avx512,
-                                          4,
-                                          192,
-                                          1,
-                                          96,
-                                          TILE_TOKENS,
-                                          cria_listed_i8_avx512vnni,
-                                          TILE_TOKENS,
-                                          24};
-    static const cria_linear_kernel q8 = {
-        cria_dot_q8_avx512vnni, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1, NULL, 0, 16};
-    static const cria_linear_kernel q8_fine = {
-        cria_dot_q8_fine_avx512vnni, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1, NULL, 0, 16};
-    static const cria_linear_kernel q4 = {
-        cria_dot_q4_avx512vnni, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1, NULL, 0, 8};
-    static const cria_linear_kernel q4_coarse = {
-        dot_q4_coarse, NULL, cria_finish_avx512, CRIA_GROUP, ALL_STEPS, 1, 64, 1, NULL, 0, 8};
-    switch (args->weight->type) {
-    case CRIA_PANEL_I8:
-        cria_linear_run(args, worker, &i8);
-        return;
-    case CRIA_PANEL_Q8:
-        cria_linear_run(args, worker, &q8);
-        return;
-    case CRIA_PANEL_Q8_FINE:
-        cria_linear_run(args, worker, &q8_fine);
-        return;
-    case CRIA_PANEL_Q4:
-        cria_linear_run(args, worker, &q4);
-        return;
-    case CRIA_PANEL_Q4_COARSE:
-        cria_linear_run(args, worker, &q4_coarse);
-        return;
-    default:
+    static const cria_linear_kernel kernels[CRIA_PANEL_COUNT] = {
+        [CRIA_PANEL_I8] = {cria_dot_i8_avx512vnni, cria_close_i8_avx512vnni, cria_finish_avx512, 4, 192, 1, 96,
+                           TILE_TOKENS, cria_listed_i8_avx512vnni, TILE_TOKENS, 24},
+        [CRIA_PANEL_Q8] = GROUPED(cria_dot_q8_avx512vnni, 16),
+        [CRIA_PANEL_Q8_FINE] = GROUPED(cria_dot_q8_fine_avx512vnni, 16),
+        [CRIA_PANEL_Q4] = GROUPED(cria_dot_q4_avx512vnni, 8),
+        [CRIA_PANEL_Q4_COARSE] = GROUPED(dot_q4_coarse, 8),
+        [CRIA_PANEL_Q4_0] = GROUPED(dot_q4_0, 8),
+        [CRIA_PANEL_Q4_0_COARSE] = GROUPED(dot_q4_0_coarse, 8),
+    };
+    if (!kernels[args->weight->type].dot) {
         cria_linear_avx512(args, worker);
+        return;
     }
+    cria_linear_run(args, worker, &kernels[args->weight->type]);
 }
 
 void cria_overlay_avx512vnni_linear(cria_kernels *table) {

@@ -89,12 +89,19 @@ static void add_step(const cria_attention_args *args, const attention_item *item
     add_step_by(&F32_WAY, args, item, key, scratch, records);
 }
 
+/* A row's lines, each of which would be waited for: rows lie too far apart to be foreseen. */
+static void ask_for_row(const float *row, int64_t dim) {
+    for (int64_t d = 0; d < dim; d += 16) _mm_prefetch((const char *)(row + d), _MM_HINT_T1);
+}
+
 /* The queries side by side: rows of a wide model lie a multiple of 4096 bytes apart, in the same few sets of a cache.
  */
 static void pack_queries(const cria_kv_layer *layer, const attention_item *item, float *packed) {
     const attention_way *way = find_way(layer);
-    for (int64_t r = 0; r < item->heads * item->head_rows; r++)
-        way->pack_query(item->q[r], layer->head_dim, packed + r * layer->head_dim);
+    const int64_t rows = item->heads * item->head_rows, dim = layer->head_dim;
+    for (int64_t r = 0; r < rows; r++) ask_for_row(item->q[r], dim);
+    for (int64_t r = 0; r < rows; r++) way->pack_query(item->q[r], dim, packed + r * dim);
+    for (int64_t r = 0; r < rows; r++) ask_for_row(item->out[r], dim);
 }
 
 static void attend_segment(const cria_attention_args *args, const attention_item *item, int64_t segment,

@@ -161,28 +161,49 @@ VECTOR_INLINE void bf16_score(const head_step *s, int64_t page, line_stream *str
     score_groups(s, page, stream, bf16_score_page);
 }
 
-VECTOR_INLINE __m256i bf16_of(vf x) {
-    return (__m256i)_mm512_cvtneps_pbh(x);
+/* 2^t for t <= 0, to 0.8e-4 of itself, a twenty-sixth of the rounding to bf16 that follows, which makes 0 of what is
+ * below the normal numbers: the fraction of t by a polynomial, its floor by the exponent. */
+VECTOR_INLINE vf bf16_power(vf t) {
+    vf f = _mm512_reduce_ps(vf_max(vf_set(-127), t), _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    vf p = vf_fma(vf_set(0.0780245225f), f, vf_set(0.226067155f));
+    p = vf_fma(vf_fma(p, f, vf_set(0.695833540f)), f, vf_set(0.999925219f));
+    return _mm512_scalef_ps(p, vf_max(vf_set(-127), t));
 }
 
-/* exp(x) for x <= 0 rounded to bf16, 0 below -87: a polynomial of degree 4 errs by a fiftieth of the rounding. */
-VECTOR_INLINE vf bf16_exponential(vf x) {
-    vf n = vf_round(x * vf_set(1.44269504f)), r = vf_fma(n, vf_set(-0x1.62e430p-1f), x);
-    vf p = vf_fma(vf_set(1.0f / 24), r, vf_set(1.0f / 6));
-    p = vf_fma(vf_fma(p, r, vf_set(0.5f)), r * r, r) + vf_set(1);
-    p = vf_choose(vf_less(x, vf_set(-87)), vf_set(0), vf_scale_normal(p, n));
-    return vi_as_float(vi_shift_left(_mm512_cvtepu16_epi32(bf16_of(p)), 16));
-}
-
-/* The weights in the place of the scores; what stands beside the last key is 0. */
+/* The weights in the place of the scores; what stands beside the last key is 0. Their sum is that of the rounded ones.
+ */
 VECTOR_INLINE void bf16_soften(const head_step *s, int64_t row, int64_t keys) {
-    vf weights[ATTENTION_STEP / LANES];
-    float *scores = s->weights + row * ATTENTION_STEP;
-    int64_t count = soften_scores(scores, keys, s->args->scale, NULL, s->args->layer->head_dim, bf16_exponential,
-                                  s->records[row], weights);
-    weights[count - 1] = vf_choose(vf_first(keys - (count - 1) * LANES), weights[count - 1], vf_set(0));
-    for (int64_t v = 0; v < count; v++)
-        _mm256_storeu_si256((__m256i *)((uint16_t *)scores + v * LANES), bf16_of(weights[v]));
+    enum { MOST = ATTENTION_STEP / LANES };
+    const float log2e = 1.44269504f, scale = s->args->scale;
+    float *scores = s->weights + row * ATTENTION_STEP, *record = s->records[row];
+    int64_t dim = attention_dim(s->args->layer->head_dim), count = (keys + LANES - 1) / LANES;
+    vmask seen = vf_first(keys - (count - 1) * LANES);
+    vf x[MOST], most = vf_set(-INFINITY), total = vf_set(0), factor = vf_set(scale * log2e);
+    for (int64_t v = 0; v < count; v++) {
+        x[v] = vf_load(scores + v * LANES);
+        if (v == count - 1) x[v] = vf_choose(seen, x[v], vf_set(-INFINITY));
+        most = vf_max(most, x[v]);
+    }
+    float new_most = fmaxf(record[dim], vf_hmax(most) * scale);
+    vf highest = vf_set(-new_most * log2e);
+    for (int64_t v = 0; v < count; v += 2) {
+        vf low = bf16_power(vf_fma(x[v], factor, highest)), high = vf_set(0);
+        if (v + 1 < count) high = bf16_power(vf_fma(x[v + 1], factor, highest));
+        if (v + 1 == count) low = vf_choose(seen, low, vf_set(0));
+        if (v + 2 == count) high = vf_choose(seen, high, vf_set(0));
+        __m512bh both = _mm512_cvtne2ps_pbh(high, low);
+        total = _mm512_dpbf16_ps(total, both, (__m512bh)vi_set(0x3f803f80)); /* times one */
+        vi_store((int32_t *)(void *)(scores + v / 2 * LANES), (vi)both);
+    }
+    if (new_most > record[dim]) {
+        vf shrink = vf_exp_weight(vf_set(record[dim] - new_most));
+        for (int64_t d = 0; d < dim; d += LANES) vf_store(record + d, vf_load(record + d) * shrink);
+        float first[LANES];
+        vf_store(first, shrink);
+        record[dim + 1] *= first[0];
+        record[dim] = new_most;
+    }
+    record[dim + 1] += vf_hsum(total);
 }
 
 /* A group takes the pairs that all its rows see whole together; what a row sees beyond, it takes alone. */
