@@ -170,18 +170,17 @@ VECTOR_INLINE vf bf16_power(vf t) {
     return _mm512_scalef_ps(p, vf_max(vf_set(-127), t));
 }
 
-/* The weights in the place of the scores; what stands beside the last key is 0. Their sum is that of the rounded ones.
- */
+/* The weights in the place of the scores; what stands beside the last key is 0, as the power of what is least. Their
+ * sum is that of the rounded ones. */
 VECTOR_INLINE void bf16_soften(const head_step *s, int64_t row, int64_t keys) {
     enum { MOST = ATTENTION_STEP / LANES };
     const float log2e = 1.44269504f, scale = s->args->scale;
     float *scores = s->weights + row * ATTENTION_STEP, *record = s->records[row];
     int64_t dim = attention_dim(s->args->layer->head_dim), count = (keys + LANES - 1) / LANES;
-    vmask seen = vf_first(keys - (count - 1) * LANES);
     vf x[MOST], most = vf_set(-INFINITY), total = vf_set(0), factor = vf_set(scale * log2e);
     for (int64_t v = 0; v < count; v++) {
         x[v] = vf_load(scores + v * LANES);
-        if (v == count - 1) x[v] = vf_choose(seen, x[v], vf_set(-INFINITY));
+        if (v == count - 1) x[v] = vf_choose(vf_first(keys - v * LANES), x[v], vf_set(-INFINITY));
         most = vf_max(most, x[v]);
     }
     float new_most = fmaxf(record[dim], vf_hmax(most) * scale);
@@ -189,8 +188,6 @@ VECTOR_INLINE void bf16_soften(const head_step *s, int64_t row, int64_t keys) {
     for (int64_t v = 0; v < count; v += 2) {
         vf low = bf16_power(vf_fma(x[v], factor, highest)), high = vf_set(0);
         if (v + 1 < count) high = bf16_power(vf_fma(x[v + 1], factor, highest));
-        if (v + 1 == count) low = vf_choose(seen, low, vf_set(0));
-        if (v + 2 == count) high = vf_choose(seen, high, vf_set(0));
         __m512bh both = _mm512_cvtne2ps_pbh(high, low);
         total = _mm512_dpbf16_ps(total, both, (__m512bh)vi_set(0x3f803f80)); /* times one */
         vi_store((int32_t *)(void *)(scores + v / 2 * LANES), (vi)both);
