@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -19,7 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { MOST_ARGUMENTS = 256 };
+enum { MOST_ARGUMENTS = 256, SESSION_BYTES = 256 };
 
 bool cria_ranks_started(void) {
     static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK"};
@@ -82,9 +83,28 @@ cria_status cria_ranks_wanted(const cria_main_options *o, int *out, cria_error *
     return CRIA_OK;
 }
 
+/* A folder for mpirun's session, so that what one mpirun removes at its end is not what another is just making in the
+ * folder that they would share. False: there is none, and mpirun takes its own. */
+static bool make_session(char folder[SESSION_BYTES]) {
+    const char *base = getenv("TMPDIR");
+    if (getenv("OMPI_MCA_orte_tmpdir_base")) return false; /* somebody has chosen */
+    int length = snprintf(folder, SESSION_BYTES, "%s/cria-XXXXXX", base && base[0] ? base : "/tmp");
+    return length < SESSION_BYTES && mkdtemp(folder);
+}
+
+static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *walk) {
+    (void)status, (void)kind, (void)walk;
+    return remove(path) != 0; /* the rest is left where something is held */
+}
+
+static void remove_session(const char *folder) {
+    nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+}
+
 /* mpirun's command line, then ours. When one rank is lost, mpirun ends the others with SIGTERM and leaves them some
  * seconds, in which the first rank tells its clients. */
-static int fill_arguments(const cria_command *command, int ranks, char *text, size_t size, char **out) {
+static int fill_arguments(const cria_command *command, int ranks, const char *session, char *text, size_t size,
+                          char **out) {
     const cria_main_options *o = command->options;
     int n = 0;
     int used = snprintf(text, size, "%d", ranks);
@@ -104,6 +124,11 @@ static int fill_arguments(const cria_command *command, int ranks, char *text, si
                      "odls_base_sigkill_timeout",
                      timeout};
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) out[n++] = fixed[i];
+    if (session) {
+        out[n++] = "-mca";
+        out[n++] = "orte_tmpdir_base";
+        out[n++] = (char *)(uintptr_t)session;
+    }
     if (geteuid() == 0) out[n++] = "--allow-run-as-root";
     if (o->hostfile) {
         out[n++] = "--hostfile";
@@ -112,9 +137,9 @@ static int fill_arguments(const cria_command *command, int ranks, char *text, si
     return n;
 }
 
-static pid_t start(const cria_command *command, int ranks, const char *self) {
+static pid_t start(const cria_command *command, int ranks, const char *session, const char *self) {
     char *arguments[MOST_ARGUMENTS], text[64];
-    int n = fill_arguments(command, ranks, text, sizeof text, arguments);
+    int n = fill_arguments(command, ranks, session, text, sizeof text, arguments);
     arguments[n++] = (char *)(uintptr_t)self;
     arguments[n++] = (char *)(uintptr_t)command->name;
     for (int i = 0; i < command->argc && n < MOST_ARGUMENTS - 1; i++) arguments[n++] = command->argv[i];
@@ -173,10 +198,13 @@ cria_status cria_ranks_launch(const cria_command *command, cria_error *err) {
     int signals = signalfd(-1, &set, SFD_CLOEXEC), quick = 0;
     for (bool stopped = false;;) {
         uint64_t began = cria_clock_ns();
-        pid_t child = start(command, ranks, self);
+        char session[SESSION_BYTES];
+        bool own_session = !command->options->hostfile && make_session(session); /* other hosts would keep theirs */
+        pid_t child = start(command, ranks, own_session ? session : NULL, self);
         if (child < 0) return cria_fail(err, CRIA_ERR_MEMORY, "fork: %s", strerror(errno));
         int code = wait_for(child, signals, strcmp(command->name, "serve") == 0,
                             (double)command->options->drain_seconds, &stopped);
+        if (own_session) remove_session(session);
         quick = cria_seconds_between(began, cria_clock_ns()) < 5 ? quick + 1 : 0;
         /* Wrong arguments do not become right by trying again, nor does what fails at once. */
         if (!command->options->restart_ranks || stopped || code == 0 || code == 2 || code == 127 || quick > 2)

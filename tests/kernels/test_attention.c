@@ -265,6 +265,44 @@ static void weights_add_up_to_one(void **state) {
     cria_pool_destroy(pool);
 }
 
+/* A weight of e^-80 of the largest still counts where its value is e^80 times as large. */
+static void small_weights_count_as_much_as_they_weigh(void **state) {
+    (void)state;
+    static const attention_case cases[] = {{CRIA_F32, 32, 1, 1, 16, 1, 1, {1}, {130}},
+                                           {CRIA_BF16, 32, 1, 1, 16, 1, 1, {1}, {130}}};
+    static const struct {
+        int64_t key;
+        float below;
+    } keys[] = {{0, 3}, {63, 15}, {64, 40}, {100, 80}, {129, 60}};
+    cria_kernels tables[ATTENTION_TABLES];
+    int count = attention_tables(tables);
+    cria_pool *pool = make_pool(1);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        scene s = make_scene(&cases[i], pool, &tables[0]);
+        int64_t dim = cases[i].head_dim, begin = 129, end = 130;
+        memset(s.v, 0, (size_t)(end * dim) * sizeof *s.v);
+        for (int64_t k = 0; k < end; k++) s.k[k * dim] = -90 / 0.37f;
+        s.k[20 * dim] = 0; /* the largest score */
+        for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
+            s.k[keys[k].key * dim] = -keys[k].below / 0.37f;
+            s.v[keys[k].key * dim + (int64_t)k] = expf(keys[k].below);
+        }
+        for (int64_t k = 0; k < end * dim; k++) s.k[k] = k % dim ? 0 : s.k[k];
+        for (int64_t d = 0; d < dim; d++) s.q[begin * dim + d] = d == 0;
+        store_keys(&s, pool, &tables[0]);
+        float expected[16], *out = malloc((size_t)(end * dim) * sizeof *out);
+        expect(&s, CRIA_F32, 0, begin, 0, expected);
+        for (int t = 0; t < count; t++) {
+            run(&s, &tables[t], pool, 0, 1, &begin, &end, out);
+            double limit = multiplies_bf16(&tables[t], cases[i].type) ? 1.5 / 256 : 1e-4;
+            assert_close(tables[t].name, out + begin * dim, expected, dim, 0, limit);
+        }
+        free(out);
+        free_scene(&s);
+    }
+    cria_pool_destroy(pool);
+}
+
 /* All queries of all sequences, `chunk` at a time, each sequence alone or all in one batch. */
 static void run_chunked(const scene *s, const cria_kernels *table, cria_pool *pool, int64_t chunk, bool alone,
                         float *out) {
@@ -319,6 +357,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attention_matches_its_definition),
         cmocka_unit_test(weights_add_up_to_one),
+        cmocka_unit_test(small_weights_count_as_much_as_they_weigh),
         cmocka_unit_test(results_are_bit_identical_for_every_chunking_batch_and_number_of_workers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
