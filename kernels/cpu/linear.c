@@ -6,7 +6,8 @@ enum {
     STREAM_BYTES = 128 << 10,        /* weights taken at a time then */
     PREFETCH_TOKENS = 32,            /* up to here the weights are waited for */
     CHUNKS_PER_WORKER = 4,           /* so that a slow neighbour costs a fraction of its share only */
-    ITEMS_PER_WORKER = 8             /* the same where an item is long */
+    ITEMS_PER_WORKER = 8,            /* the same where an item is long */
+    OWN_ITEMS = 12 /* and where each worker has its own tokens, and only the last item may be shared */
 };
 
 static int64_t divide_up(int64_t a, int64_t b) {
@@ -48,7 +49,7 @@ static cut cut_work(const cria_linear_args *args, const cria_linear_kernel *kern
         c.span = c.blocks / workers;
     }
     if (own || c.blocks == 1) {
-        int64_t even = divide_up(c.panels, own ? ITEMS_PER_WORKER : wanted);
+        int64_t even = divide_up(c.panels, own ? OWN_ITEMS : wanted);
         c.block = least(c.block, divide_up(even, CRIA_DOT_PANELS) * CRIA_DOT_PANELS);
         return c;
     }
