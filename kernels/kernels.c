@@ -115,9 +115,9 @@ void cria_kernels_select(cria_isa isa, cria_kernels *out) {
     }
     if (isa >= CRIA_ISA_AMX) {
         cria_overlay_amx_linear(out);
-        out->panel[CRIA_PANEL_Q4_COARSE] = CRIA_PANEL_Q4; /* a product of tiles takes both terms */
-        out->panel[CRIA_PANEL_Q4_0] = out->panel[CRIA_PANEL_Q4_0_COARSE] =
-            CRIA_PANEL_Q4; /* there is none without minima */
+        /* A product of tiles takes both terms; tiles without minima are not written. */
+        out->panel[CRIA_PANEL_Q4_COARSE] = out->panel[CRIA_PANEL_Q4_0_COARSE] = CRIA_PANEL_Q4;
+        out->panel[CRIA_PANEL_Q4_0] = CRIA_PANEL_Q4;
     }
 #endif
 }

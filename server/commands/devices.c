@@ -195,18 +195,18 @@ cria_status cria_read_config(const char *path, cria_model_config *config, cria_e
                                    : cria_config_from_alpa_name(path, config, err);
 }
 
-/* Bytes by type of panel, the largest wins. */
+/* Bytes by type of panel, as the instruction set has them; the largest wins. */
 static cria_status count_panels(const cria_checkpoint *checkpoint, const cria_graph *graph, const char *dtype,
-                                bool coarse_outputs, cria_weight_rates *out, cria_error *err) {
+                                const cria_kernels *kernels, cria_weight_rates *out, cria_error *err) {
     cria_panel_type *panel = calloc((size_t)cria_graph_tensors(graph) + 1, sizeof *panel);
     if (!panel) return cria_fail(err, CRIA_ERR_MEMORY, "no memory for %d tensors", cria_graph_tensors(graph));
-    cria_status status = cria_choose_panels(checkpoint, graph, dtype, coarse_outputs, panel, err);
+    cria_status status = cria_choose_panels(checkpoint, graph, dtype, kernels->coarse_outputs, panel, err);
     double bytes[CRIA_RATE_COUNT] = {0};
     for (int t = 0; status == CRIA_OK && t < cria_graph_tensors(graph); t++) {
         const cria_tensor *tensor = cria_graph_tensor(graph, t);
         out->of[t] = CRIA_RATE_F32;
         if (tensor->kind != CRIA_TENSOR_PARAM || tensor->dims < 2) continue;
-        out->of[t] = cria_rate_of_panel(panel[t]);
+        out->of[t] = cria_rate_of_panel(kernels->panel[panel[t]]);
         double all = (double)cria_tensor_extent(tensor, 0) * cria_rate_bytes(out->of[t]);
         bytes[out->of[t]] += all;
         out->bytes += all;
@@ -235,7 +235,7 @@ cria_status cria_weight_rates_find(const cria_command *command, const cria_model
         status = cria_isa_from_name(command->options->isa, &isa, err);
         if (status == CRIA_OK) {
             cria_kernels_select(isa, &kernels);
-            status = count_panels(&checkpoint, graph, dtype, kernels.coarse_outputs, out, err);
+            status = count_panels(&checkpoint, graph, dtype, &kernels, out, err);
         }
         cria_weights_close(weights);
     } else {
