@@ -4,16 +4,7 @@
 #include "base/checked.h"
 #include "kernels/quantise.h"
 
-enum {
-    ROWS = CRIA_PANEL_ROWS,
-    SCALES_I8 = ROWS * 4,               /* bytes before the weights of an I8 panel */
-    HEAD_Q8 = ROWS * 2,                 /* bytes of d before the weights of a Q8 group */
-    HEAD_Q4 = ROWS * 4,                 /* bytes of d and m before the weights of a Q4 group */
-    GROUP_Q8 = HEAD_Q8 + ROWS * 32,     /* bytes of a whole group */
-    GROUP_Q4 = HEAD_Q4 + ROWS * 32 / 2, /* two weights to a byte */
-    HEAD_Q4_0 = ROWS * 2,               /* bytes of d before the weights of a Q4_0 group */
-    GROUP_Q4_0 = HEAD_Q4_0 + ROWS * 32 / 2
-};
+enum { ROWS = CRIA_PANEL_ROWS };
 
 static const char *const NAMES[CRIA_PANEL_COUNT] = {"f32",       "bf16",      "int8",       "q8",      "q4",
                                                     "q4_0",      "q8 fine",   "int8 wide",  "q8 wide", "q4 wide",
@@ -39,13 +30,13 @@ size_t cria_panel_bytes(cria_panel_type type, int64_t cols) {
     case CRIA_PANEL_BF16:
         return cria_round_up(k, 2) * ROWS * 2;
     case CRIA_PANEL_I8:
-        return SCALES_I8 + cria_round_up(k, 4) * ROWS;
+        return CRIA_HEAD_I8 + cria_round_up(k, 4) * ROWS;
     case CRIA_PANEL_Q8:
-        return cria_round_up(groups * GROUP_Q8, 64);
+        return cria_round_up(groups * CRIA_GROUP_Q8, 64);
     case CRIA_PANEL_Q4:
-        return groups * GROUP_Q4;
+        return groups * CRIA_GROUP_Q4;
     case CRIA_PANEL_Q4_0:
-        return cria_round_up(groups * GROUP_Q4_0, 64);
+        return cria_round_up(groups * CRIA_GROUP_Q4_0, 64);
     default:
         return 0;
     }
@@ -126,7 +117,7 @@ static void pack_i8(int64_t cols, int64_t stride, const float *rows, uint8_t *ou
         float inverse, scale = cria_quantise_scale(cria_quantise_largest(row, cols), &inverse);
         memcpy(out + r * 4, &scale, sizeof scale);
         for (int64_t k = 0; k < (cols + 3) / 4 * 4; k++) {
-            out[SCALES_I8 + byte_at(k, r)] = (uint8_t)(cria_quantise_one(row[k], inverse) + 128);
+            out[CRIA_HEAD_I8 + byte_at(k, r)] = (uint8_t)(cria_quantise_one(row[k], inverse) + 128);
         }
     }
 }
@@ -150,7 +141,7 @@ static inline int quantise_half(float x, float d, int low, int high) {
 }
 
 static void pack_q8(int64_t cols, int64_t stride, const float *rows, uint8_t *out) {
-    for (int64_t first = 0; first < cols; first += CRIA_GROUP, out += GROUP_Q8) {
+    for (int64_t first = 0; first < cols; first += CRIA_GROUP, out += CRIA_GROUP_Q8) {
         int64_t count = cols - first < CRIA_GROUP ? cols - first : CRIA_GROUP;
         for (int r = 0; r < ROWS; r++) {
             const float *x = rows + r * stride + first;
@@ -158,14 +149,14 @@ static void pack_q8(int64_t cols, int64_t stride, const float *rows, uint8_t *ou
             float d = cria_f16_to_f32(half);
             store_half(out, r, half);
             for (int k = 0; k < CRIA_GROUP; k++) {
-                out[HEAD_Q8 + byte_at(k, r)] = (uint8_t)(quantise_half(x[k], d, -127, 127) + 128);
+                out[CRIA_HEAD_Q8 + byte_at(k, r)] = (uint8_t)(quantise_half(x[k], d, -127, 127) + 128);
             }
         }
     }
 }
 
 static void pack_q4(int64_t cols, int64_t stride, const float *rows, uint8_t *out) {
-    for (int64_t first = 0; first < cols; first += CRIA_GROUP, out += GROUP_Q4) {
+    for (int64_t first = 0; first < cols; first += CRIA_GROUP, out += CRIA_GROUP_Q4) {
         int64_t count = cols - first < CRIA_GROUP ? cols - first : CRIA_GROUP;
         for (int r = 0; r < ROWS; r++) {
             const float *x = rows + r * stride + first;
@@ -177,10 +168,10 @@ static void pack_q4(int64_t cols, int64_t stride, const float *rows, uint8_t *ou
             uint16_t half_m = cria_f32_to_f16(low), half_d = cria_f32_to_f16((high - low) / 15.0f);
             float m = cria_f16_to_f32(half_m), d = cria_f16_to_f32(half_d);
             store_half(out, r, half_d);
-            store_half(out + HEAD_Q8, r, half_m);
+            store_half(out + CRIA_HEAD_Q8, r, half_m);
             for (int k = 0; k < CRIA_GROUP / 2; k++) {
                 int q0 = quantise_half(x[k] - m, d, 0, 15), q1 = quantise_half(x[k + 16] - m, d, 0, 15);
-                out[HEAD_Q4 + byte_at(k, r)] = (uint8_t)(q0 | q1 << 4);
+                out[CRIA_HEAD_Q4 + byte_at(k, r)] = (uint8_t)(q0 | q1 << 4);
             }
         }
     }
@@ -188,7 +179,7 @@ static void pack_q4(int64_t cols, int64_t stride, const float *rows, uint8_t *ou
 
 /* The value of largest magnitude becomes 0, that is -8 steps of d. */
 static void pack_q4_0(int64_t cols, int64_t stride, const float *rows, uint8_t *out) {
-    for (int64_t first = 0; first < cols; first += CRIA_GROUP, out += GROUP_Q4_0) {
+    for (int64_t first = 0; first < cols; first += CRIA_GROUP, out += CRIA_GROUP_Q4_0) {
         for (int r = 0; r < ROWS; r++) {
             const float *x = rows + r * stride + first;
             float most = x[0];
@@ -198,7 +189,7 @@ static void pack_q4_0(int64_t cols, int64_t stride, const float *rows, uint8_t *
             store_half(out, r, half);
             for (int k = 0; k < CRIA_GROUP / 2; k++) {
                 int q0 = quantise_half(x[k], d, -8, 7) + 8, q1 = quantise_half(x[k + 16], d, -8, 7) + 8;
-                out[HEAD_Q4_0 + byte_at(k, r)] = (uint8_t)(q0 | q1 << 4);
+                out[CRIA_HEAD_Q4_0 + byte_at(k, r)] = (uint8_t)(q0 | q1 << 4);
             }
         }
     }
@@ -223,24 +214,24 @@ static void repack_bf16(int64_t cols, const void *const source[ROWS], uint16_t *
 
 /* Q8_0 blocks as they are; only the sign moves. */
 static void repack_q8_0(int64_t cols, const void *const source[ROWS], uint8_t *out) {
-    for (int64_t g = 0; g < cols / CRIA_GROUP; g++, out += GROUP_Q8) {
+    for (int64_t g = 0; g < cols / CRIA_GROUP; g++, out += CRIA_GROUP_Q8) {
         for (int r = 0; r < ROWS; r++) {
             static const uint8_t zero[34];
             const uint8_t *block = source[r] ? (const uint8_t *)source[r] + g * 34 : zero;
             memcpy(out + r * 2, block, 2);
-            for (int k = 0; k < CRIA_GROUP; k++) out[HEAD_Q8 + byte_at(k, r)] = block[2 + k] ^ 0x80;
+            for (int k = 0; k < CRIA_GROUP; k++) out[CRIA_HEAD_Q8 + byte_at(k, r)] = block[2 + k] ^ 0x80;
         }
     }
 }
 
 /* Q4_0 blocks as they are: their nibbles already lie as the panel wants them. */
 static void repack_q4_0(int64_t cols, const void *const source[ROWS], uint8_t *out) {
-    for (int64_t g = 0; g < cols / CRIA_GROUP; g++, out += GROUP_Q4_0) {
+    for (int64_t g = 0; g < cols / CRIA_GROUP; g++, out += CRIA_GROUP_Q4_0) {
         for (int r = 0; r < ROWS; r++) {
             static const uint8_t zero[18];
             const uint8_t *block = source[r] ? (const uint8_t *)source[r] + (size_t)g * 18 : zero;
             memcpy(out + r * 2, block, 2);
-            for (int j = 0; j < 4; j++) memcpy(out + HEAD_Q4_0 + j * 64 + r * 4, block + 2 + j * 4, 4);
+            for (int j = 0; j < 4; j++) memcpy(out + CRIA_HEAD_Q4_0 + j * 64 + r * 4, block + 2 + j * 4, 4);
         }
     }
 }
@@ -249,17 +240,17 @@ static void repack_q4_0(int64_t cols, const void *const source[ROWS], uint8_t *o
  * f16. */
 static void repack_q4(cria_type type, int64_t cols, const void *const source[ROWS], uint8_t *out) {
     size_t head = type == CRIA_Q4_0 ? 2 : 4;
-    for (int64_t g = 0; g < cols / CRIA_GROUP; g++, out += GROUP_Q4) {
+    for (int64_t g = 0; g < cols / CRIA_GROUP; g++, out += CRIA_GROUP_Q4) {
         for (int r = 0; r < ROWS; r++) {
             static const uint8_t zero[20];
             const uint8_t *block = source[r] ? (const uint8_t *)source[r] + (size_t)g * (head + 16) : zero;
             memcpy(out + r * 2, block, 2);
             if (type == CRIA_Q4_0) {
-                store_half(out + HEAD_Q8, r, cria_f32_to_f16(-8.0f * load_half(block, 0)));
+                store_half(out + CRIA_HEAD_Q8, r, cria_f32_to_f16(-8.0f * load_half(block, 0)));
             } else {
-                memcpy(out + HEAD_Q8 + r * 2, block + 2, 2);
+                memcpy(out + CRIA_HEAD_Q8 + r * 2, block + 2, 2);
             }
-            for (int j = 0; j < 4; j++) memcpy(out + HEAD_Q4 + j * 64 + r * 4, block + head + j * 4, 4);
+            for (int j = 0; j < 4; j++) memcpy(out + CRIA_HEAD_Q4 + j * 64 + r * 4, block + head + j * 4, 4);
         }
     }
 }
@@ -319,20 +310,20 @@ void cria_pack_panel(cria_panel_type panel_type, int64_t cols, cria_type type, c
 /* Columns [first, first + count) group by group, so that scales are converted once. */
 static void row_q8(const uint8_t *panel, int r, int64_t first, int64_t count, float *out) {
     for (int64_t k = first, end = first + count; k < end;) {
-        const uint8_t *group = panel + k / CRIA_GROUP * GROUP_Q8;
+        const uint8_t *group = panel + k / CRIA_GROUP * CRIA_GROUP_Q8;
         float d = load_half(group, r);
         for (int64_t last = k / CRIA_GROUP * CRIA_GROUP + CRIA_GROUP; k < end && k < last; k++) {
-            *out++ = d * (float)(group[HEAD_Q8 + byte_at(k % CRIA_GROUP, r)] - 128);
+            *out++ = d * (float)(group[CRIA_HEAD_Q8 + byte_at(k % CRIA_GROUP, r)] - 128);
         }
     }
 }
 
 static void row_q4(const uint8_t *panel, int r, int64_t first, int64_t count, float *out) {
     for (int64_t k = first, end = first + count; k < end;) {
-        const uint8_t *group = panel + k / CRIA_GROUP * GROUP_Q4;
-        float d = load_half(group, r), m = load_half(group + HEAD_Q8, r);
+        const uint8_t *group = panel + k / CRIA_GROUP * CRIA_GROUP_Q4;
+        float d = load_half(group, r), m = load_half(group + CRIA_HEAD_Q8, r);
         for (int64_t last = k / CRIA_GROUP * CRIA_GROUP + CRIA_GROUP; k < end && k < last; k++) {
-            uint8_t pair = group[HEAD_Q4 + byte_at(k % (CRIA_GROUP / 2), r)];
+            uint8_t pair = group[CRIA_HEAD_Q4 + byte_at(k % (CRIA_GROUP / 2), r)];
             *out++ = d * (float)(k % CRIA_GROUP < CRIA_GROUP / 2 ? pair & 15 : pair >> 4) + m;
         }
     }
@@ -340,10 +331,10 @@ static void row_q4(const uint8_t *panel, int r, int64_t first, int64_t count, fl
 
 static void row_q4_0(const uint8_t *panel, int r, int64_t first, int64_t count, float *out) {
     for (int64_t k = first, end = first + count; k < end;) {
-        const uint8_t *group = panel + k / CRIA_GROUP * GROUP_Q4_0;
+        const uint8_t *group = panel + k / CRIA_GROUP * CRIA_GROUP_Q4_0;
         float d = load_half(group, r);
         for (int64_t last = k / CRIA_GROUP * CRIA_GROUP + CRIA_GROUP; k < end && k < last; k++) {
-            uint8_t pair = group[HEAD_Q4_0 + byte_at(k % (CRIA_GROUP / 2), r)];
+            uint8_t pair = group[CRIA_HEAD_Q4_0 + byte_at(k % (CRIA_GROUP / 2), r)];
             *out++ = d * (float)((k % CRIA_GROUP < CRIA_GROUP / 2 ? pair & 15 : pair >> 4) - 8);
         }
     }
@@ -367,7 +358,7 @@ void cria_panels_row_part(const cria_panels *panels, int64_t row, int64_t first,
         return;
     case CRIA_PANEL_I8:
         for (int64_t i = 0; i < count; i++) {
-            out[i] = f32[r] * (float)(panel[SCALES_I8 + byte_at(first + i, r)] - 128);
+            out[i] = f32[r] * (float)(panel[CRIA_HEAD_I8 + byte_at(first + i, r)] - 128);
         }
         return;
     case CRIA_PANEL_Q8:

@@ -51,6 +51,17 @@ typedef struct {
     const void *data; /* 64-byte aligned */
 } cria_panels;
 
+/* Bytes of the layouts above: before the weights (of a panel of I8, of each group of the others), and of a group. */
+enum {
+    CRIA_HEAD_I8 = CRIA_PANEL_ROWS * 4,
+    CRIA_HEAD_Q8 = CRIA_PANEL_ROWS * 2,
+    CRIA_HEAD_Q4 = CRIA_PANEL_ROWS * 4,
+    CRIA_HEAD_Q4_0 = CRIA_PANEL_ROWS * 2,
+    CRIA_GROUP_Q8 = CRIA_HEAD_Q8 + CRIA_PANEL_ROWS * CRIA_GROUP,
+    CRIA_GROUP_Q4 = CRIA_HEAD_Q4 + CRIA_PANEL_ROWS * CRIA_GROUP / 2, /* two weights to a byte */
+    CRIA_GROUP_Q4_0 = CRIA_HEAD_Q4_0 + CRIA_PANEL_ROWS * CRIA_GROUP / 2
+};
+
 const char *cria_panel_type_name(cria_panel_type type); /* "f32", "bf16", "int8", "q8", "q4", "q4_0", "q8 fine", ... */
 /* The first type with the same panels: I8 for I8_WIDE, Q8 for Q8_FINE and so on. */
 cria_panel_type cria_panel_layout(cria_panel_type type);

@@ -16,9 +16,6 @@ enum {
     FEW_TOKENS = 4,  /* up to here VNNI is as fast */
     CHUNK_STEPS = 192,
     CHUNK_GROUPS = 16,
-    HEAD_I8 = 64,
-    HEAD_Q4 = 64,
-    GROUP_Q4 = 320,
     GROUP_STEPS = CRIA_GROUP / 4
 };
 
@@ -153,7 +150,7 @@ static void dot_i8(const cria_dot *dot) {
     if (dot->tokens <= FEW_TOKENS)
         cria_dot_i8_avx512vnni(dot);
     else
-        dot_tiles(dot, HEAD_I8, true);
+        dot_tiles(dot, CRIA_HEAD_I8, true);
 }
 
 /* A chunk of a panel's groups of 4 bits: the weights as tiles, and what scales them. The two terms of the activations
@@ -170,14 +167,14 @@ static void unpack_halves(const uint8_t *at, float *out) {
 
 static void unpack_q4(const uint8_t *panel, int64_t groups, bool prefetch, unpacked *out) {
     const __m512i low = _mm512_set1_epi8(15), high = _mm512_set1_epi8((char)0xf0);
-    for (int64_t g = 0; g < groups; g++, panel += GROUP_Q4) {
+    for (int64_t g = 0; g < groups; g++, panel += CRIA_GROUP_Q4) {
         uint8_t *to = out->weights[g];
         if (prefetch) CRIA_PREFETCH(panel);
         unpack_halves(panel, out->d[g]);
         unpack_halves(panel + 32, out->m[g]);
         for (int j = 0; j < GROUP_STEPS / 2; j++) {
-            if (prefetch) CRIA_PREFETCH(panel + HEAD_Q4 + 64 * j);
-            __m512i both = _mm512_load_si512(panel + HEAD_Q4 + 64 * j);
+            if (prefetch) CRIA_PREFETCH(panel + CRIA_HEAD_Q4 + 64 * j);
+            __m512i both = _mm512_load_si512(panel + CRIA_HEAD_Q4 + 64 * j);
             __m512i up = _mm512_slli_epi16(both, 4), down = _mm512_srli_epi16(both, 4);
             _mm512_store_si512(to + 64 * j, _mm512_and_si512(up, high));
             _mm512_store_si512(to + 64 * (j + GROUP_STEPS / 2), _mm512_and_si512(both, high));
@@ -296,7 +293,7 @@ static void dot_q4(const cria_dot *dot) {
         r.x = dot->rows + dot->first * 2 * CRIA_GROUP;
         r.scale = dot->rows + r.groups * 2 * CRIA_GROUP + dot->first * 4;
         if (dot->fresh) memset(dot->sums[p], 0, (size_t)tokens * CRIA_PANEL_ROWS * sizeof(float));
-        unpack_q4(dot->panel[p] + dot->first * GROUP_Q4, dot->steps, dot->prefetch, &w);
+        unpack_q4(dot->panel[p] + dot->first * CRIA_GROUP_Q4, dot->steps, dot->prefetch, &w);
         float *sums = dot->sums[p];
         if (full && (p == 0 || rest)) configure(TILE_TOKENS, TILE_TOKENS, 2 * CRIA_GROUP);
         for (int64_t i = 0; i < full; i++, r.x += tile_bytes, r.scale += tile_bytes, sums += PRODUCTS)

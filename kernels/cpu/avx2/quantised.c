@@ -11,13 +11,6 @@
 #include <immintrin.h>
 
 enum {
-    HEAD_I8 = 64,
-    HEAD_Q8 = 32,
-    HEAD_Q4 = 64,
-    HEAD_Q4_0 = 32,
-    GROUP_Q8 = 544,
-    GROUP_Q4 = 320,
-    GROUP_Q4_0 = 288,
     FEW_TOKENS = 4,  /* up to here weights go from the panel through registers, else through a buffer */
     TILE_TOKENS = 6, /* times two halves of a panel: twelve sums in registers */
     MOST_STEPS = CRIA_WIDE_RUN / 2
@@ -35,11 +28,14 @@ CRIA_INLINE bool is_q4(const cria_panel_type type) {
 }
 /* Bytes before a group's weights, and of all of it; of I8 the weights of a group. */
 CRIA_INLINE int64_t head_bytes(const cria_panel_type type) {
-    return type == CRIA_PANEL_I8_WIDE ? 0 : has_minima(type) ? HEAD_Q4 : is_q4(type) ? HEAD_Q4_0 : HEAD_Q8;
+    return type == CRIA_PANEL_I8_WIDE ? 0
+           : has_minima(type)         ? CRIA_HEAD_Q4
+           : is_q4(type)              ? CRIA_HEAD_Q4_0
+                                      : CRIA_HEAD_Q8;
 }
 CRIA_INLINE int64_t group_bytes(const cria_panel_type type) {
     if (type == CRIA_PANEL_I8_WIDE) return CRIA_GROUP * CRIA_PANEL_ROWS;
-    return has_minima(type) ? GROUP_Q4 : is_q4(type) ? GROUP_Q4_0 : GROUP_Q8;
+    return has_minima(type) ? CRIA_GROUP_Q4 : is_q4(type) ? CRIA_GROUP_Q4_0 : CRIA_GROUP_Q8;
 }
 CRIA_INLINE int64_t group_steps(const cria_panel_type type) {
     return is_wide(type) ? CRIA_GROUP / 2 : CRIA_GROUP / 4;
@@ -123,7 +119,7 @@ CRIA_INLINE __m256 add_run(const cria_panel_type type, __m256i products, __m256 
 }
 
 CRIA_INLINE const uint8_t *group_at(const cria_panel_type type, const uint8_t *panel, int64_t group) {
-    return panel + (type == CRIA_PANEL_I8_WIDE ? HEAD_I8 : 0) + group * group_bytes(type);
+    return panel + (type == CRIA_PANEL_I8_WIDE ? CRIA_HEAD_I8 : 0) + group * group_bytes(type);
 }
 
 /* Steps of the run that starts at a group: those that the panel has. */
@@ -165,7 +161,7 @@ CRIA_INLINE void few_tokens(const cria_panel_type type, const cria_dot *dot, con
                 w += 64 * together / 2;
                 values += 4 * together;
             }
-            __m256 d = load_halves(weights + 16 * half), m = load_halves(weights + HEAD_Q8 + 16 * half);
+            __m256 d = load_halves(weights + 16 * half), m = load_halves(weights + CRIA_HEAD_Q8 + 16 * half);
             CRIA_UNROLL for (int t = 0; t < tokens; t++) sum[t][half] =
                 add_run(type, products[t], d, m, tail, (size_t)g * 4 + (size_t)t * row_bytes, sum[t][half]);
         }
@@ -191,7 +187,8 @@ CRIA_INLINE void unpack(const cria_panel_type type, const cria_dot *dot, const u
             if (dot->prefetch) _mm_prefetch((const char *)group + ahead, _MM_HINT_T1);
             CRIA_UNROLL for (int half = 0; half < 2; half++) {
                 _mm256_store_ps(out->d[g] + 8 * half, load_halves(group + 16 * half));
-                if (has_minima(type)) _mm256_store_ps(out->m[g] + 8 * half, load_halves(group + HEAD_Q8 + 16 * half));
+                if (has_minima(type))
+                    _mm256_store_ps(out->m[g] + 8 * half, load_halves(group + CRIA_HEAD_Q8 + 16 * half));
             }
             weights += head_bytes(type);
         }

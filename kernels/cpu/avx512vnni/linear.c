@@ -22,25 +22,15 @@ CRIA_INLINE __m512 load_halves(const uint8_t *at) {
 #define TILE_STEP(sum, weights, values) _mm512_dpbusd_epi32(sum, weights, values)
 #include "kernels/cpu/avx512/tile.h"
 
-enum {
-    HEAD_I8 = 64,
-    HEAD_Q8 = 32,
-    HEAD_Q4 = 64,
-    HEAD_Q4_0 = 32,
-    GROUP_Q8 = 544,
-    GROUP_Q4 = 320,
-    GROUP_Q4_0 = 288,
-    TOGETHER = 2,
-    QUADS = CRIA_GROUP / 4
-};
+enum { TOGETHER = 2, QUADS = CRIA_GROUP / 4 };
 enum { ALL_STEPS = 1 << 20 }; /* no chunks: the weights of a group are in registers */
 
 void cria_dot_i8_avx512vnni(const cria_dot *dot) {
-    tile_tokens(dot, HEAD_I8);
+    tile_tokens(dot, CRIA_HEAD_I8);
 }
 
 void cria_listed_i8_avx512vnni(const cria_dot *dot) {
-    tile_listed(dot, HEAD_I8);
+    tile_listed(dot, CRIA_HEAD_I8);
 }
 
 void cria_close_i8_avx512vnni(const cria_dot *dot) {
@@ -76,9 +66,9 @@ CRIA_INLINE void ask_for(const uint8_t *later, const int bytes, const int hint) 
 
 CRIA_INLINE group load_q8(const uint8_t *at, const uint8_t *later, const int hint) {
     group g = {.d = load_halves(at), .m = _mm512_setzero_ps()};
-    ask_for(later, GROUP_Q8, hint);
+    ask_for(later, CRIA_GROUP_Q8, hint);
     CRIA_UNROLL for (int j = 0; j < QUADS; j++) {
-        g.weights[j] = _mm512_loadu_si512(at + HEAD_Q8 + 64 * j);
+        g.weights[j] = _mm512_loadu_si512(at + CRIA_HEAD_Q8 + 64 * j);
     }
     return g;
 }
@@ -86,9 +76,9 @@ CRIA_INLINE group load_q8(const uint8_t *at, const uint8_t *later, const int hin
 CRIA_INLINE group load_q4(const uint8_t *at, const uint8_t *later, const int hint) {
     const __m512i nibble = _mm512_set1_epi8(15);
     group g = {.d = load_halves(at), .m = load_halves(at + 32)};
-    ask_for(later, GROUP_Q4, hint);
+    ask_for(later, CRIA_GROUP_Q4, hint);
     CRIA_UNROLL for (int j = 0; j < QUADS / 2; j++) {
-        __m512i both = _mm512_load_si512(at + HEAD_Q4 + 64 * j);
+        __m512i both = _mm512_load_si512(at + CRIA_HEAD_Q4 + 64 * j);
         g.weights[j] = _mm512_and_si512(both, nibble);
         g.weights[j + QUADS / 2] = _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble);
     }
@@ -99,9 +89,9 @@ CRIA_INLINE group load_q4(const uint8_t *at, const uint8_t *later, const int hin
 CRIA_INLINE group load_q4_0(const uint8_t *at, const uint8_t *later, const int hint) {
     const __m512i nibble = _mm512_set1_epi8((char)0xf0);
     group g = {.d = _mm512_mul_ps(load_halves(at), _mm512_set1_ps(0x1p-4f)), .m = _mm512_setzero_ps()};
-    ask_for(later, GROUP_Q4_0, hint);
+    ask_for(later, CRIA_GROUP_Q4_0, hint);
     CRIA_UNROLL for (int j = 0; j < QUADS / 2; j++) {
-        __m512i both = _mm512_loadu_si512(at + HEAD_Q4_0 + 64 * j);
+        __m512i both = _mm512_loadu_si512(at + CRIA_HEAD_Q4_0 + 64 * j);
         g.weights[j] = _mm512_and_si512(_mm512_slli_epi16(both, 4), nibble);
         g.weights[j + QUADS / 2] = _mm512_and_si512(both, nibble);
     }
@@ -114,7 +104,7 @@ enum { BITS_4 = 1, MINIMA = 2, FINE = 4 };
 
 /* Bytes of a panel's group. */
 CRIA_INLINE ptrdiff_t panel_bytes(const int form) {
-    return form & MINIMA ? GROUP_Q4 : form & BITS_4 ? GROUP_Q4_0 : GROUP_Q8;
+    return form & MINIMA ? CRIA_GROUP_Q4 : form & BITS_4 ? CRIA_GROUP_Q4_0 : CRIA_GROUP_Q8;
 }
 
 CRIA_INLINE group load_group(const int form, const uint8_t *at, const uint8_t *later, const int hint) {
