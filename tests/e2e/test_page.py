@@ -102,7 +102,7 @@ def test_text_appears_as_it_comes_and_stop_keeps_it_and_ends_the_request_on_the_
         await choose(tab, mode="prompt", temperature="0", max_tokens="1500", repetition_penalty="1.3")
         await type_and_send(tab, "A very long story: once upon a time")
         # A browser may draw several tokens at once, but not the beginning of 1,500 five times.
-        await tab.until("states.filter(state => state).length > 4")
+        await tab.until(f"states.filter(state => state).length > 4 && ({ANSWER} ?? '').length > 20")
         await tab.run("document.getElementById('stop').click()")
         await tab.until(IDLE)
         after = smol.wait_until_idle()
