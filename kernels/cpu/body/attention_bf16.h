@@ -192,7 +192,15 @@ VECTOR_INLINE void bf16_soften(const head_step *s, int64_t row, int64_t keys) {
         total = _mm512_dpbf16_ps(total, both, (__m512bh)vi_set(0x3f803f80)); /* times one */
         vi_store((int32_t *)(void *)(scores + v / 2 * LANES), (vi)both);
     }
-    raise_record(record, dim, new_most, total);
+    if (new_most > record[dim]) {
+        vf shrink = vf_exp_weight(vf_set(record[dim] - new_most));
+        for (int64_t d = 0; d < dim; d += LANES) vf_store(record + d, vf_load(record + d) * shrink);
+        float first[LANES];
+        vf_store(first, shrink);
+        record[dim + 1] *= first[0];
+        record[dim] = new_most;
+    }
+    record[dim + 1] += vf_hsum(total);
 }
 
 /* A group takes the pairs that all its rows see whole together; what a row sees beyond, it takes alone. */
