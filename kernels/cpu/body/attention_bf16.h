@@ -171,7 +171,8 @@ VECTOR_INLINE vf bf16_power(vf t) {
 }
 
 /* The weights in the place of the scores; what stands beside the last key is 0, as the power of what is least. Their
- * sum is that of the rounded ones. */
+ * sum is that of the rounded ones. What it ends with is soften_scores' end too: as a function of its own it costs
+ * prefill 8% (clang 14). */
 VECTOR_INLINE void bf16_soften(const head_step *s, int64_t row, int64_t keys) {
     enum { MOST = ATTENTION_STEP / LANES };
     const float log2e = 1.44269504f, scale = s->args->scale;
