@@ -171,8 +171,7 @@ VECTOR_INLINE vf bf16_power(vf t) {
 }
 
 /* The weights in the place of the scores; what stands beside the last key is 0, as the power of what is least. Their
- * sum is that of the rounded ones. What it ends with is soften_scores' end too: as a function of its own it costs
- * prefill 8% (clang 14). */
+ * sum is that of the rounded ones. */
 VECTOR_INLINE void bf16_soften(const head_step *s, int64_t row, int64_t keys) {
     enum { MOST = ATTENTION_STEP / LANES };
     const float log2e = 1.44269504f, scale = s->args->scale;
@@ -193,14 +192,7 @@ VECTOR_INLINE void bf16_soften(const head_step *s, int64_t row, int64_t keys) {
         total = _mm512_dpbf16_ps(total, both, (__m512bh)vi_set(0x3f803f80)); /* times one */
         vi_store((int32_t *)(void *)(scores + v / 2 * LANES), (vi)both);
     }
-    if (new_most > record[dim]) {
-        vf shrink = vf_exp_weight(vf_set(record[dim] - new_most));
-        for (int64_t d = 0; d < dim; d += LANES) vf_store(record + d, vf_load(record + d) * shrink);
-        float first[LANES];
-        vf_store(first, shrink);
-        record[dim + 1] *= first[0];
-        record[dim] = new_most;
-    }
+    if (new_most > record[dim]) raise_record(record, dim, new_most);
     record[dim + 1] += vf_hsum(total);
 }
 

@@ -183,8 +183,7 @@ VECTOR_INLINE void f32_soften(const head_step *s, int64_t row, int64_t keys) {
     vf weights[ATTENTION_STEP / LANES];
     float *scores = s->weights + row * ATTENTION_STEP;
     const step_scales *scales = layer->type == CRIA_I8 ? &s->scales : NULL;
-    int64_t count =
-        soften_scores(scores, keys, s->args->scale, scales, layer->head_dim, vf_exp_weight, s->records[row], weights);
+    int64_t count = soften_scores(scores, keys, s->args->scale, scales, layer->head_dim, s->records[row], weights);
     for (int64_t v = 0; v < count; v++) vf_store(scores + v * LANES, weights[v]);
 }
 

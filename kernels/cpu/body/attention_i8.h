@@ -221,8 +221,8 @@ VECTOR_INLINE void i8_soften(const head_step *s, int64_t row, int64_t keys) {
     vf weights[ATTENTION_STEP / LANES], most = vf_set(0);
     vmask bad = 0;
     float *scores = s->weights + row * ATTENTION_STEP;
-    int64_t count = soften_scores(scores, keys, s->args->scale, &s->scales, s->args->layer->head_dim, vf_exp_weight,
-                                  s->records[row], weights);
+    int64_t count =
+        soften_scores(scores, keys, s->args->scale, &s->scales, s->args->layer->head_dim, s->records[row], weights);
     weights[count - 1] = vf_choose(vf_first(keys - (count - 1) * LANES), weights[count - 1], vf_set(0));
     for (int64_t v = 0; v < count; v++) {
         bad = vf_or(bad, vf_nan(weights[v]));

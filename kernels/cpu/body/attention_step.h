@@ -153,11 +153,21 @@ static inline vf load_scales(const step_scales *scales, int64_t at, int part) {
     return vf_load(scales->page[at / scales->block_tokens] + part * scales->block_tokens + at % scales->block_tokens);
 }
 
+/* Brings a row's record to a new maximum. Seldom, and so not inlined: with it steps of prefill take 8% longer. */
+static __attribute__((noinline)) void raise_record(float *record, int64_t dim, float new_most) {
+    vf shrink = vf_exp_weight(vf_set(record[dim] - new_most));
+    for (int64_t d = 0; d < dim; d += LANES) vf_store(record + d, vf_load(record + d) * shrink);
+    float factor[LANES];
+    vf_store(factor, shrink);
+    record[dim + 1] *= factor[0];
+    record[dim] = new_most;
+}
+
 /* Turns the scores of a row's first `keys` keys of a step into weights, and brings its record to the new maximum. With
- * `scales` a weight is then multiplied with its value's, which saves multiplying the value. `exponential` is that of
- * numbers of at most 0. Returns how many vectors of weights there are. */
+ * `scales` a weight is then multiplied with its value's, which saves multiplying the value. Returns how many vectors of
+ * weights there are. */
 VECTOR_INLINE int64_t soften_scores(const float *scores, int64_t keys, float scale, const step_scales *scales,
-                                    int64_t head_dim, vf (*exponential)(vf), float *record, vf *weights) {
+                                    int64_t head_dim, float *record, vf *weights) {
     vf vectors[ATTENTION_STEP / LANES], least = vf_set(-INFINITY);
     int64_t dim = attention_dim(head_dim), count = (keys + LANES - 1) / LANES;
     vf most = vf_set(record[dim]);
@@ -172,18 +182,11 @@ VECTOR_INLINE int64_t soften_scores(const float *scores, int64_t keys, float sca
     float new_most = vf_hmax(most);
     vf total = vf_set(0), highest = vf_set(new_most);
     for (int64_t v = 0; v < count; v++) {
-        vf weight = exponential(vectors[v] - highest);
+        vf weight = vf_exp_weight(vectors[v] - highest);
         weights[v] = scales ? weight * load_scales(scales, v * LANES, 1) : weight;
         total = total + weight;
     }
-    if (new_most > record[dim]) {
-        vf shrink = vf_exp_weight(vf_set(record[dim]) - highest);
-        for (int64_t d = 0; d < dim; d += LANES) vf_store(record + d, vf_load(record + d) * shrink);
-        float factor[LANES];
-        vf_store(factor, shrink);
-        record[dim + 1] *= factor[0];
-        record[dim] = new_most;
-    }
+    if (new_most > record[dim]) raise_record(record, dim, new_most);
     record[dim + 1] += vf_hsum(total);
     return count;
 }
